@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use crate::support::{eventually, node, soon};
 
 /// Seeds that each test runs under.
-const SEEDS: std::ops::Range<u64> = 0..2;
+const SEEDS: u64 = 2;
 
 struct Cluster {
     sim: Sim,
@@ -57,7 +57,7 @@ impl Cluster {
         self.sim.until("it has settled", |sim| {
             let views = sim.views();
             let settled = |view: &View| {
-                view.up == nodes && view.voters == votes && view.homeless == 0 && view.serving
+                view.up == nodes && view.voters == votes && view.homeless() == 0 && view.serving
             };
             views.len() == nodes && views.iter().all(settled)
         });
@@ -135,7 +135,7 @@ fn grew(before: &BTreeMap<String, u64>, after: &BTreeMap<String, u64>) -> bool {
 
 #[test]
 fn after_all_were_killed_at_once_it_is_the_same_cluster() {
-    for seed in SEEDS {
+    for seed in 0..casty_tests::seeds(SEEDS) {
         let all = ["a", "b", "c"];
         let mut cluster = Cluster::start(seed, &all, &[]);
         let before = cluster.tokens("a");
@@ -174,7 +174,7 @@ fn five_voters_come_back_and_so_does_a_sole_voter() {
 
 #[test]
 fn a_member_that_lived_on_goes_on() {
-    for seed in SEEDS {
+    for seed in 0..casty_tests::seeds(SEEDS) {
         // The first three vote. The others do not.
         let mut cluster = Cluster::start(seed, &["a", "b", "c"], &["w"]);
         let before = cluster.tokens("w");
@@ -192,7 +192,7 @@ fn a_member_that_lived_on_goes_on() {
 
 #[test]
 fn a_minority_of_those_that_voted_decides_nothing() {
-    for seed in SEEDS {
+    for seed in 0..casty_tests::seeds(SEEDS) {
         let mut cluster = Cluster::start(seed, &["a", "b", "c"], &[]);
         let version = cluster.view("a").version;
         cluster.crash(&["a", "b", "c"]);
@@ -240,7 +240,7 @@ fn seats(sim: &mut Sim) -> Vec<(String, u32, bool)> {
 
 #[test]
 fn a_node_that_is_back_soon_keeps_its_seat_and_a_replaced_node_does_not() {
-    for seed in SEEDS {
+    for seed in 0..casty_tests::seeds(SEEDS) {
         let mut cluster = Cluster::start(seed, &["a", "b", "c", "d"], &[]);
         cluster.crash(&["b"]);
         cluster.restart(&["b"]);
@@ -270,7 +270,7 @@ impl Cluster {
 
 #[test]
 fn a_node_that_left_in_order_starts_afresh() {
-    for seed in SEEDS {
+    for seed in 0..casty_tests::seeds(SEEDS) {
         let mut cluster = Cluster::start(seed, &["a", "b", "c"], &[]);
         let left = cluster
             .sim

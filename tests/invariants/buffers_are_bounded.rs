@@ -12,8 +12,10 @@ impl Check for BuffersAreBounded {
 
     fn at(&mut self, moment: &Moment<'_>) -> Result<(), String> {
         for view in moment.views {
-            if let Some((what, held, bound)) =
-                view.held.iter().find(|(_, held, bound)| held > bound)
+            if let Some((what, held, bound)) = view
+                .held()
+                .into_iter()
+                .find(|(_, held, bound)| held > bound)
             {
                 return Err(format!(
                     "{} holds {held} {what}, at most {bound} may be",

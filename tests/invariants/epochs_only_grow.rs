@@ -51,7 +51,7 @@ impl Check for EpochsOnlyGrow {
             }
         }
         for view in moment.views {
-            for (kind, shard, epoch) in &view.serves {
+            for (kind, shard, epoch) in &view.serves() {
                 let last = self.served.insert((kind.clone(), *shard), *epoch);
                 if last.is_some_and(|last| last > *epoch) {
                     return Err(format!(

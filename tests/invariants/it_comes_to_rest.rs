@@ -27,16 +27,18 @@ impl ItComesToRest {
                     view.member, view.up, view.voters
                 ));
             }
-            if view.homeless > 0 {
+            if view.homeless() > 0 {
                 return Err(format!(
                     "{} sees {} shards without an owner",
-                    view.member, view.homeless
+                    view.member,
+                    view.homeless()
                 ));
             }
-            if view.spread > 0 {
+            if view.spread() > 0 {
                 return Err(format!(
                     "{} sees a load that is uneven by {}",
-                    view.member, view.spread
+                    view.member,
+                    view.spread()
                 ));
             }
             if !view.serving {

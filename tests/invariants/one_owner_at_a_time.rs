@@ -16,13 +16,14 @@ impl Check for OneOwnerAtATime {
     }
 
     fn at(&mut self, moment: &Moment<'_>) -> Result<(), String> {
+        let views = moment.views.iter();
+        let serving: Vec<_> = views.map(|view| (&view.member, view.serves())).collect();
         let mut owners = BTreeMap::new();
-        for view in moment.views {
-            for (kind, shard, epoch) in &view.serves {
-                if let Some((other, under)) = owners.insert((kind, shard), (&view.member, epoch)) {
+        for (member, shards) in &serving {
+            for (kind, shard, epoch) in shards {
+                if let Some((other, under)) = owners.insert((kind, shard), (member, epoch)) {
                     return Err(format!(
-                        "{kind} {shard} is served by {other} under {under} and by {} under {epoch}",
-                        view.member
+                        "{kind} {shard} is served by {other} under {under} and by {member} under {epoch}"
                     ));
                 }
             }

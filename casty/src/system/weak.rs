@@ -1,8 +1,15 @@
 //! A view of a system that does not keep the system alive, for the checks of a simulation.
 
-use std::sync::Weak;
+use std::sync::{Arc, Weak};
 
-use crate::{id::MemberId, protocol::map::Status, system::Inner};
+use crate::{
+    id::{Epoch, MemberId, ShardId},
+    protocol::{
+        allocation,
+        map::{ClusterMap, Status},
+    },
+    system::Inner,
+};
 
 /// See [`ActorSystem::glance`].
 pub(crate) struct WeakSystem(pub(super) Weak<Inner>);
@@ -12,13 +19,8 @@ impl WeakSystem {
         let inner = self.0.upgrade()?;
         let node = inner.node.as_ref()?;
         let serving = inner.runtime.gate().is_some_and(|gate| gate.is_open());
-        let serves = inner.regions.iter().filter(|_| serving).flat_map(|region| {
-            let (name, open) = (region.name().to_owned(), region.open_shards());
-            open.into_iter()
-                .map(move |(shard, epoch)| (name.clone(), shard, epoch))
-        });
-        let map = node.map.get();
-        let map = map.as_deref();
+        let whole = node.map.get();
+        let map = whole.as_deref();
         let membership = node.current_membership();
         let engine = membership.voter.engine();
         Some(View {
@@ -27,7 +29,6 @@ impl WeakSystem {
             seat: engine.as_ref().map(|engine| engine.seat().0),
             suspects: membership.rumors.dead().len(),
             undecided: engine.map_or(0, |engine| engine.electorate().undecided.len()),
-            serves: serves.collect(),
             failed: node.failed.get().map(|error| error.to_string()),
             uuid: map.map_or(0, |map| map.identity.uuid.as_u128()),
             generation: map.map_or(0, |map| map.identity.generation.number()),
@@ -38,19 +39,8 @@ impl WeakSystem {
                 map.voters.keys().filter(up).count()
             }),
             up: map.map_or(0, |map| map.up().count()),
-            homeless: map.map_or(0, |map| {
-                let owners: Vec<_> = map
-                    .up()
-                    .filter_map(|id| Some(map.member(id)?.slot))
-                    .collect();
-                let homes = map.kinds.values().flat_map(|table| table.iter());
-                homes
-                    .filter(|home| home.epoch != crate::id::Epoch::ZERO)
-                    .filter(|home| home.owner.is_none_or(|owner| !owners.contains(&owner)))
-                    .count()
-            }),
-            spread: map.map_or(0, crate::protocol::allocation::spread),
-            held: node.held(),
+            map: whole,
+            system: self.0.clone(),
         })
     }
 }
@@ -69,8 +59,6 @@ pub struct View {
     pub suspects: usize,
     /// Commands in its log that are not in its map yet.
     pub undecided: usize,
-    /// The shards whose entities may act on this node.
-    pub serves: Vec<(String, crate::id::ShardId, crate::id::Epoch)>,
     /// Why the process will never be a member.
     pub failed: Option<String>,
     /// The cluster of its map, which the fields below are of too.
@@ -82,10 +70,49 @@ pub struct View {
     /// Voters that are Up.
     pub voters: usize,
     pub up: usize,
+    map: Option<Arc<ClusterMap>>,
+    system: Weak<Inner>,
+}
+
+// What takes a look at each shard or buffer is a function: most conditions of tests, which are
+// checked at each step of simulated time, need none of it.
+impl View {
+    /// The shards whose entities may act on this node, now.
+    pub fn serves(&self) -> Vec<(String, ShardId, Epoch)> {
+        let Some(inner) = self.system.upgrade().filter(|_| self.serving) else {
+            return Vec::new();
+        };
+        let serves = inner.regions.iter().flat_map(|region| {
+            let (name, open) = (region.name().to_owned(), region.open_shards());
+            open.into_iter()
+                .map(move |(shard, epoch)| (name.clone(), shard, epoch))
+        });
+        serves.collect()
+    }
+
     /// Shards that had an owner and have none now that is Up.
-    pub homeless: usize,
+    pub fn homeless(&self) -> usize {
+        let Some(map) = &self.map else { return 0 };
+        let owners: Vec<_> = map
+            .up()
+            .filter_map(|id| Some(map.member(id)?.slot))
+            .collect();
+        let homes = map.kinds.values().flat_map(|table| table.iter());
+        homes
+            .filter(|home| home.epoch != Epoch::ZERO)
+            .filter(|home| home.owner.is_none_or(|owner| !owners.contains(&owner)))
+            .count()
+    }
+
     /// By how many shards of one type two members are further apart than they may be.
-    pub spread: usize,
-    /// The fill of each buffer: its name, its present size, and its bound.
-    pub held: Vec<(&'static str, usize, usize)>,
+    pub fn spread(&self) -> usize {
+        self.map.as_deref().map_or(0, allocation::spread)
+    }
+
+    /// The fill of each buffer, now: its name, its size, and its bound.
+    pub fn held(&self) -> Vec<(&'static str, usize, usize)> {
+        let inner = self.system.upgrade();
+        let node = inner.as_ref().and_then(|inner| inner.node.as_ref());
+        node.map(|node| node.held()).unwrap_or_default()
+    }
 }
