@@ -32,6 +32,10 @@ use crate::{
     infra::mutants,
 };
 
+/// How many shards all entity types of a cluster may have. Each takes 24 bytes of each node's
+/// memory, and up to 9 where the whole map is sent, which has to fit into a frame.
+pub(crate) const SHARDS_MAX: u64 = 1 << 18;
+
 /// A member's number in the Raft engine: its own slot, or the seat of an earlier process of the
 /// same node whose log and vote it has kept. Only a process that has lost none of that state may
 /// take over a seat.
@@ -308,6 +312,10 @@ pub(crate) enum MapError {
         if *.in_memory { "in directories" } else { "in memory" }
     )]
     MixedStores { member: MemberId, in_memory: bool },
+    #[error(
+        "`{member}` cannot join: with its entity types the cluster would have {shards} shards, at most {SHARDS_MAX} are possible"
+    )]
+    TooManyShards { member: MemberId, shards: u64 },
     #[error("the cluster knows as many stores as it has numbers for")]
     TooManyStores,
     #[error("the cluster does not know store {0}")]
@@ -557,6 +565,14 @@ impl ClusterMap {
                     theirs: entry.shards,
                 });
             }
+        }
+        let new = |entry: &&CatalogEntry| !self.kinds.contains_key(&entry.name);
+        let new = catalog.iter().filter(new).map(|it| u64::from(it.shards));
+        let present = self.kinds.values().map(|table| table.len() as u64);
+        let shards = new.chain(present).sum();
+        if shards > SHARDS_MAX {
+            let member = id.clone();
+            return Err(MapError::TooManyShards { member, shards });
         }
         match self.status(id) {
             // A repeated request: the first answer was lost.

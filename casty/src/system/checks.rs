@@ -7,6 +7,7 @@ use crate::{
     config::Availability,
     error::StartError,
     id::{NODE_ID_BYTES_MAX, zones},
+    protocol::map::SHARDS_MAX,
     transport::{
         handshake::{self, CATALOG_MAX, Lane, UNVERIFIED_BYTES_MAX},
         link::LinkOwner as _,
@@ -43,6 +44,12 @@ pub(super) fn catalog(peers: &Peers, regions: &[Arc<dyn AnyRegion>]) -> Result<(
         ));
     }
     let entries = regions.iter().map(|region| region.catalog_entry());
+    let shards: u64 = entries.clone().map(|entry| u64::from(entry.shards)).sum();
+    if shards > SHARDS_MAX {
+        return refuse(format!(
+            "they have {shards} shards in all, at most {SHARDS_MAX} are possible"
+        ));
+    }
     let mut hello = peers.hello(Lane::Control, None);
     hello.catalog = entries.collect();
     // What is not known yet, with room to spare.

@@ -362,6 +362,40 @@ fn shard_counts_must_agree() {
     assert_eq!(map.apply(&join), Err(refused));
 }
 
+/// A process that is let in must not take all memory of the others.
+#[test]
+fn a_cluster_has_no_more_shards_than_fit_into_a_map() {
+    let mut map = founded(4);
+    let mut join = Command::Join {
+        member: member("b", 1),
+        address: address(2),
+        catalog: catalog(4),
+        lease: lease(),
+        tie_breaker: false,
+        since: Incarnation(0),
+        seat: None,
+        store: None,
+        zone: None,
+    };
+    let Command::Join { catalog, .. } = &mut join else {
+        unreachable!();
+    };
+    let mut other = catalog[0].clone();
+    (other.name, other.shards) = ("Other".into(), u32::MAX);
+    catalog.push(other);
+    let shards = u64::from(u32::MAX) + 4;
+    let refused = MapError::TooManyShards {
+        member: member("b", 1),
+        shards,
+    };
+    assert_eq!(map.apply(&join), Err(refused));
+    let Command::Join { catalog, .. } = &mut join else {
+        unreachable!();
+    };
+    catalog[1].shards = u32::try_from(SHARDS_MAX).unwrap() - 4;
+    assert_eq!(map.apply(&join), Ok(()));
+}
+
 #[test]
 fn leases_must_be_equally_long() {
     let mut map = founded(4);
