@@ -38,6 +38,9 @@ pub(crate) trait ReplyPath: Send + Sync {
     /// Whether the peer has said that the asker waits no more.
     fn is_given_up(&self, correlation: u64) -> bool;
 
+    /// Whether the connection has ended, so that no answer goes back any more.
+    fn has_ended(&self) -> bool;
+
     /// One more ask of this connection is without an answer.
     fn begin(&self);
 

@@ -761,6 +761,10 @@ impl ReplyPath for Inlet {
         self.cancel.is_cancelled() || lock(&self.given_up).contains(&correlation)
     }
 
+    fn has_ended(&self) -> bool {
+        self.cancel.is_cancelled()
+    }
+
     fn begin(&self) {
         self.asks.fetch_add(1, Ordering::Relaxed);
     }

@@ -115,7 +115,7 @@ impl<A: Actor, T, E> Clone for CallSpec<A, T, E> {
 /// [`into_future`](IntoFuture::into_future) gives the [`Ask`] that functions such as `tokio::spawn`
 /// and `tokio::select!` want. [`Context::pipe`](crate::Context::pipe) takes the call itself.
 ///
-/// ```
+/// ```standalone_crate
 /// # use casty::prelude::*;
 /// #[derive(Default)]
 /// struct Adder;

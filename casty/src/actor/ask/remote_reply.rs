@@ -57,6 +57,11 @@ impl RemoteReply {
         self.is_over || self.path.is_given_up(self.correlation)
     }
 
+    /// Whether the connection of the asker has ended.
+    pub(super) fn has_ended(&self) -> bool {
+        self.path.has_ended()
+    }
+
     /// The process of the asker.
     pub(super) fn came_from(&self) -> CameFrom {
         self.path.came_from()

@@ -225,6 +225,15 @@ impl<R> ReplyTo<R> {
         }
     }
 
+    /// Whether the message came over a connection that has ended, and asks for an answer.
+    pub(crate) fn is_orphaned(&self) -> bool {
+        match self {
+            Self::Remote(remote) => remote.has_ended(),
+            Self::RemoteActor(remote) => remote.0.has_ended(),
+            _ => false,
+        }
+    }
+
     /// To be answered at any time, but only while the actor may act.
     pub(crate) fn guarded(self, cell: Arc<dyn Acts>) -> Self {
         Self::Guarded(Box::new((self, cell)))

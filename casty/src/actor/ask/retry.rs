@@ -43,7 +43,7 @@ impl<A: Actor, T, E> Call<A, T, E> {
     /// be encoded, because it holds a reference to an actor of a system without a network, is asked
     /// once.
     ///
-    /// ```
+    /// ```standalone_crate
     /// use casty::prelude::*;
     ///
     /// /// Starts on the third attempt.

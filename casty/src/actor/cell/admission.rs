@@ -152,6 +152,19 @@ impl<A: Actor> Cell<A> {
         Ok(placed)
     }
 
+    /// Drops asks that wait for room, if there are many and their connections have ended: a client
+    /// that floods one connection after another would fill the memory with them. Their askers know
+    /// already that the outcome is unknown.
+    #[cold]
+    pub(crate) fn drop_orphans(&self) {
+        let is_orphan = |envelope: &Envelope<A>| envelope.reply.is_orphaned();
+        let orphans = lock(&self.inner).mailbox.purge(is_orphan);
+        // Outside of the lock: what they hold is a user's.
+        if !orphans.is_empty() {
+            panic::contained("a message of a connection that has ended", || drop(orphans));
+        }
+    }
+
     /// Queues an envelope as soon as there is room.
     ///
     /// # Cancel safety

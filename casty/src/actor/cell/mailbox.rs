@@ -20,7 +20,12 @@ pub(crate) struct Mailbox<T, W> {
 struct Parked<T, W> {
     items: VecDeque<(Ticket, T, W)>,
     next: u64,
+    /// With so many items the parked ones are looked through.
+    looked_at: usize,
 }
+
+/// With so many parked items they are looked through for the first time.
+const LOOKED_AT_MIN: usize = 256;
 
 impl<T, W> Mailbox<T, W> {
     pub(crate) fn new(capacity: usize) -> Self {
@@ -73,6 +78,7 @@ impl<T, W> Mailbox<T, W> {
             Box::new(Parked {
                 items: VecDeque::new(),
                 next: 0,
+                looked_at: LOOKED_AT_MIN,
             })
         });
         let ticket = Ticket(parked.next);
@@ -93,6 +99,31 @@ impl<T, W> Mailbox<T, W> {
             self.parked = None;
         }
         Some(item)
+    }
+
+    /// Takes back the parked items that are not wanted any more, and their waiters. Looks only if
+    /// there are many, and twice as many as remained after the last look: on the average an item is
+    /// looked at twice.
+    pub(crate) fn purge(&mut self, is_unwanted: impl Fn(&T) -> bool) -> Vec<(T, W)> {
+        let Some(parked) = &mut self.parked else {
+            return Vec::new();
+        };
+        if parked.items.len() < parked.looked_at {
+            return Vec::new();
+        }
+        let mut unwanted = Vec::new();
+        for (ticket, item, waiter) in std::mem::take(&mut parked.items) {
+            if is_unwanted(&item) {
+                unwanted.push((item, waiter));
+            } else {
+                parked.items.push_back((ticket, item, waiter));
+            }
+        }
+        parked.looked_at = LOOKED_AT_MIN.max(parked.items.len() * 2);
+        if parked.items.is_empty() {
+            self.parked = None;
+        }
+        unwanted
     }
 
     /// Moves at most `budget` items to the end of `into`, and parked items into the room this
@@ -195,6 +226,32 @@ mod tests {
         assert_eq!(taken(&mut mailbox, 1), (vec![1], vec![30]));
         assert_eq!(taken(&mut mailbox, 1), (vec![3], vec![]));
         assert!(mailbox.is_empty());
+    }
+
+    #[test]
+    fn parked_items_that_nobody_wants_are_found_once_there_are_many() {
+        let mut mailbox = Mailbox::new(1);
+        mailbox.offer(0).unwrap();
+        for item in 1..256 {
+            mailbox.park(item, || item);
+        }
+        let odd = |item: &u32| item % 2 == 1;
+        assert_eq!(mailbox.purge(odd), [], "they are few");
+        mailbox.park(256, || 256);
+        let purged = mailbox.purge(odd);
+        assert_eq!(purged.len(), 128);
+        assert_eq!(purged[1], (3, 3));
+        for item in 257..384 {
+            mailbox.park(item, || item);
+        }
+        assert_eq!(mailbox.purge(|_| true), [], "not twice as many");
+        let (mut items, mut admitted) = (VecDeque::new(), Vec::new());
+        mailbox.take(1, &mut items, &mut admitted);
+        assert_eq!((items[0], &admitted[..]), (0, &[2][..]), "the order stays");
+        mailbox.park(384, || 384);
+        mailbox.park(385, || 385);
+        assert_eq!(mailbox.purge(|_| true).len(), 256);
+        assert_eq!(mailbox.len(), 1, "what was in the queue stays");
     }
 
     #[test]

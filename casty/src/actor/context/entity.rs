@@ -205,7 +205,7 @@ impl<E: Entity> Context<E> {
     /// asker gets an error that says that the message may have been handled. Code that does not
     /// await cannot be stopped: nothing but the token keeps its effects from the outside world.
     ///
-    /// ```
+    /// ```standalone_crate
     /// # use casty::prelude::*;
     /// #[derive(Default)]
     /// struct Invoice;
@@ -235,7 +235,7 @@ impl<E: Entity> Context<E> {
     /// A type that says `migrate` takes its state and its timers along; work cannot travel. So this
     /// is the place to begin again what the state says is under way.
     ///
-    /// ```
+    /// ```standalone_crate
     /// # use casty::prelude::*;
     /// # async fn render(page: u32) -> u32 { page }
     /// #[message]

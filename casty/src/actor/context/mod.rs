@@ -78,7 +78,7 @@ impl<A: Actor> Context<A> {
     /// for timers and for raised messages. What a stored entity was sent
     /// by another comes from the node that has the sender's shard.
     ///
-    /// ```
+    /// ```standalone_crate
     /// use casty::{access::Caller, prelude::*};
     ///
     /// #[derive(Default)]
@@ -100,7 +100,7 @@ impl<A: Actor> Context<A> {
     ///     }
     /// }
     /// # let mut door = casty::testkit::Machine::<Door>::new();
-    /// # assert_eq!(door.send(|door| door.open().ask()), Ok(true));
+    /// # assert_eq!(door.send(|door| door.open()), Ok(true));
     /// ```
     pub fn caller(&self) -> &Caller {
         self.core.came_from.caller()
@@ -117,7 +117,7 @@ impl<A: Actor> Context<A> {
     /// If no resource of type `T` is set. In a handler or a hook this is a failure of the actor
     /// like any other panic. See [`try_resource`](Self::try_resource).
     ///
-    /// ```
+    /// ```standalone_crate
     /// use std::collections::HashMap;
     ///
     /// use casty::{prelude::*, testkit};

@@ -123,6 +123,9 @@ impl<E: Entity> Incoming<E> {
                 {
                     match cell.push_credited(envelope, || grant.take().map(Grant::keep)) {
                         Ok(()) => {
+                            if inlet.client.is_some() {
+                                cell.drop_orphans();
+                            }
                             last.cell = again.then_some(cell);
                             return;
                         }
@@ -210,7 +213,12 @@ impl<E: Entity> Inward for Incoming<E> {
         };
         let credit = |bytes| Credit::new(inlet.clone(), bytes);
         match cell.push_arrived(&mut self.held, credit) {
-            Ok(placed) => drop(Grant::new(inlet, placed)),
+            Ok(placed) => {
+                drop(Grant::new(inlet, placed));
+                if inlet.client.is_some() {
+                    cell.drop_orphans();
+                }
+            }
             Err(RefusalReason::Failing(failure)) => {
                 for Arrived {
                     envelope, bytes, ..
@@ -242,12 +250,9 @@ impl<E: Entity> Inward for Incoming<E> {
 
 impl ShardRegion {
     /// Handles a message for a shard that is not here, as far as this node knows.
-    fn not_here(
-        &self,
-        inlet: &Arc<Inlet>,
-        frame: EntityFrame<'_>,
-        grant: Option<Grant<'_>>,
-    ) {
+    #[cold]
+    #[inline(never)]
+    fn not_here(&self, inlet: &Arc<Inlet>, frame: EntityFrame<'_>, grant: Option<Grant<'_>>) {
         let theirs = Epoch(frame.epoch);
         let shard = shard_of(frame.id, self.shards);
         let mut machine = lock(&self.machine);
@@ -263,8 +268,8 @@ impl ShardRegion {
             });
             return;
         }
-        // The sender knows a later home than this node: the message waits for the map. It is copied,
-        // for a short one must not keep the whole chunk that it came in.
+        // The sender knows a later home than this node: the message waits for the map. It is
+        // copied, for a short one must not keep the whole chunk that it came in.
         let bytes = frame.id.len() + frame.chain.len() + frame.payload.len();
         let bytes = bytes + size_of::<ParkedFrame>();
         let item = Parked::Raw(ParkedFrame {
