@@ -102,7 +102,7 @@ struct Ahead<T> {
 /// How many bytes of items wait at most for a later home, in one region. Windows bound what one
 /// connection has waiting, and a peer that lies about epochs may open one connection after another.
 /// It is what a node takes in while its map is some milliseconds late.
-const AHEAD_BYTES_MAX: usize = 16 * 1024 * 1024;
+const AHEAD_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 impl<T> Region<T> {
     /// Keeps at most `kept_max` items, each for at most `wait_max`.

@@ -17,7 +17,7 @@ use openraft::{
     storage::{EntryResponder, IOFlushed, LogState, RaftLogStorage, RaftStateMachine},
 };
 
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 
 use super::{
     disk::{Change, Snapshot, StateWriter, StoredState},
@@ -30,7 +30,7 @@ use crate::{
         peers::wire::{Response, respond},
     },
     id::{MemberId, Voter},
-    infra::sync::Ranked,
+    infra::{rate::Rate, sync::Ranked},
     message::codec,
     protocol::{
         map::{ClusterMap, Command, MapError, Seat, Status, VoterPlace},
@@ -200,11 +200,22 @@ struct State {
     /// The whole map as it is sent, with its version: encoded once, however many processes ask for
     /// it, and however often.
     encoded: Option<(u64, Bytes)>,
-    watchers: Vec<Arc<Inlet>>,
+    watchers: Vec<Watcher>,
     copies: Copies,
     /// Seats without a vote that a process has asked for in vain: it has left them.
     left: BTreeSet<Seat>,
 }
+
+/// A process that watches the map.
+struct Watcher {
+    inlet: Arc<Inlet>,
+    /// How often it is told what it lacks: a change that comes by itself costs it nothing.
+    rate: Rate,
+}
+
+/// How often a second a process that watches the map is told what it lacks. It asks once, and again
+/// after it could not use a change. The whole map may be megabytes.
+const ASKS_PER_SECOND: u32 = 10;
 
 impl State {
     fn decide(&mut self, decision: &Decision) -> Applied {
@@ -269,7 +280,8 @@ impl State {
             let status = self.map.as_ref().and_then(|map| map.status(&inlet.peer));
             !inlet.cancel.is_cancelled() && status.is_some_and(|status| status != Status::Down)
         };
-        self.watchers.iter().filter(is_alive)
+        let inlets = self.watchers.iter().map(|watcher| &watcher.inlet);
+        inlets.filter(is_alive)
     }
 
     /// Forgets the copies of processes that are not, or no longer, members.
@@ -301,7 +313,7 @@ impl State {
             && let Some(map) = self.encoded()
         {
             let all = Frame::Control(&map);
-            self.watchers.iter().for_each(|watcher| watcher.send(all));
+            self.watchers.iter().for_each(|it| it.inlet.send(all));
         }
     }
 
@@ -314,14 +326,32 @@ impl State {
             Ok(bytes) => self
                 .watchers
                 .iter()
-                .for_each(|watcher| watcher.send(Frame::Control(&bytes))),
+                .for_each(|it| it.inlet.send(Frame::Control(&bytes))),
             Err(error) => tracing::error!(%error, "a change of the map cannot be encoded"),
         }
     }
 
     fn retain_watchers(&mut self) {
         self.watchers
-            .retain(|watcher| !watcher.cancel.is_cancelled());
+            .retain(|watcher| !watcher.inlet.cancel.is_cancelled());
+    }
+
+    /// Whether a process that watches the map, or is about to, may be told what it lacks.
+    fn admits(&mut self, watcher: &Arc<Inlet>) -> bool {
+        let now = Instant::now();
+        let known = self
+            .watchers
+            .iter_mut()
+            .find(|known| Arc::ptr_eq(&known.inlet, watcher));
+        let is_slow = known.map(|known| known.rate.take(now).is_ok());
+        is_slow.unwrap_or_else(|| {
+            self.retain_watchers();
+            let mut rate = Rate::new(ASKS_PER_SECOND, now);
+            let is_slow = rate.take(now).is_ok();
+            let inlet = watcher.clone();
+            self.watchers.push(Watcher { inlet, rate });
+            is_slow
+        })
     }
 
     /// The whole map as a response.
@@ -473,13 +503,17 @@ impl MapMachine {
         self.state.lock().left.clone()
     }
 
-    /// Sends a watcher what it lacks, and every change from now on.
+    /// Sends a watcher what it lacks, and every change from now on. A watcher that asks without a
+    /// pause has no answer.
     pub(super) fn add_watcher(&self, watcher: &Arc<Inlet>, version: u64) {
         let mut state = self.state.lock();
+        if !state.admits(watcher) {
+            return;
+        }
         if let Some(map) = &state.map {
             let current = map.version == version;
             let known = state.changes.front();
-            let known = known.is_some_and(|(first, _)| *first <= version + 1);
+            let known = known.is_some_and(|(first, _)| *first <= version.saturating_add(1));
             if current || (known && version < map.version) {
                 let changes = state.changes.iter().filter(|(v, _)| *v > version);
                 respond(watcher, &Response::Changes(changes.cloned().collect()));
@@ -488,13 +522,6 @@ impl MapMachine {
             }
         }
         state.handle_has(&watcher.peer, version);
-        if !state
-            .watchers
-            .iter()
-            .any(|present| Arc::ptr_eq(present, watcher))
-        {
-            state.watchers.push(watcher.clone());
-        }
         drop(state);
         self.heard.notify_waiters();
     }
