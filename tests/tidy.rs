@@ -314,6 +314,70 @@ fn functions_and_files_are_short() {
     assert!(wrong.is_empty(), "too long:\n{}", wrong.join("\n"));
 }
 
+/// The arguments of a macro's call, which begin the source.
+fn arguments(source: &str) -> &str {
+    let (mut depth, mut in_text, mut escaped) = (1, false, false);
+    let end = source.find(|next: char| {
+        match next {
+            _ if escaped => escaped = false,
+            '\\' => escaped = true,
+            '"' => in_text = !in_text,
+            '(' if !in_text => depth += 1,
+            ')' if !in_text => depth -= 1,
+            _ => {}
+        }
+        depth == 0
+    });
+    &source[..end.unwrap_or(source.len())]
+}
+
+/// The texts of the log, without what only developers of casty read.
+fn lines_of_the_log(source: &str) -> Vec<String> {
+    let levels = ["info", "warn", "error"].map(|level| format!("tracing::{level}!("));
+    let calls = levels.iter().flat_map(|level| source.split(level).skip(1));
+    let text = |call| {
+        // The last literal.
+        let text = arguments(call).rsplit('"').nth(1).unwrap_or_default();
+        let text = text.replace("\\\n", "").replace('`', "");
+        let words: Vec<_> = text.split_whitespace().collect();
+        words.join(" ")
+    };
+    calls.map(text).collect()
+}
+
+#[test]
+fn the_guide_has_each_line_of_the_log() {
+    let guide = root().join("../../docs/logs.md");
+    let guide = fs::read_to_string(guide).unwrap();
+    let mut missing = Vec::new();
+    let mut found = 0;
+    for crate_root in ["casty", "casty-log", "casty-sql"] {
+        let mut folders = vec![root().join("../..").join(crate_root).join("src")];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                    continue;
+                }
+                let source = fs::read_to_string(&path).unwrap();
+                for text in lines_of_the_log(without_tests(&source)) {
+                    found += 1;
+                    if !guide.contains(&format!("| `{text}` |")) {
+                        missing.push(format!("{}: {text}", path.display()));
+                    }
+                }
+            }
+        }
+    }
+    assert!(found > 100, "only {found} lines were found");
+    assert!(
+        missing.is_empty(),
+        "docs/logs.md lacks:\n{}",
+        missing.join("\n")
+    );
+}
+
 /// The names at the root of the crate, modules not counted: what the files of an application
 /// import. The number may only grow for a name that most applications need.
 const ROOT_NAMES_MAX: usize = 25;

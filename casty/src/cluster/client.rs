@@ -207,7 +207,7 @@ impl Subject for Client {
             region.sever();
         }
         let before = self.contact.load_full();
-        tracing::info!(%member, "begins anew");
+        tracing::info!(%member, "this client begins anew, under another name");
         let local = Arc::new(LocalMember::new(member, None));
         let next = contact(
             &self.process,

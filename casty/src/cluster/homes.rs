@@ -157,12 +157,12 @@ fn drop_links(contact: &Contact, map: &ClusterMap) {
 fn publish_members(process: &Process, before: Option<&ClusterMap>, map: &ClusterMap) {
     let was = |id: &MemberId| before.and_then(|before| before.status(id));
     for id in map.up().filter(|id| was(id) != Some(Status::Up)) {
-        tracing::info!(member = %id, "up");
+        tracing::info!(member = %id, "a member is up");
         process.runtime.publish(|| Event::MemberUp(id.clone()));
     }
     for (id, member) in before.into_iter().flat_map(ClusterMap::present) {
         if member.status != Status::Joining && !map.is_present(id) {
-            tracing::info!(member = %id, "left");
+            tracing::info!(member = %id, "a member has left");
             process.runtime.publish(|| Event::MemberLeft(id.clone()));
         }
     }

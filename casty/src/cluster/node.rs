@@ -115,7 +115,7 @@ impl Node {
         tracing::info!(
             roles = ?setup.roles,
             hosts = ?hosts().map(|region| region.name()).collect::<Vec<_>>(),
-            "what this node is for"
+            "the roles of this node, and the entity types that it hosts"
         );
         let engine_parts = Arc::new(EngineParts {
             process: process.clone(),

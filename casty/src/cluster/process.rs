@@ -114,7 +114,7 @@ impl Process {
         for (job, tasks) in Job::ALL.into_iter().zip(&self.tasks) {
             if !tasks.is_empty() {
                 let (job, tasks) = (job.name(), tasks.len());
-                tracing::warn!(job, tasks, "does not end with this node");
+                tracing::warn!(job, tasks, "work goes on although its node has ended");
                 late = late.and(Err(job));
             }
         }

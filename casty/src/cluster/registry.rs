@@ -255,7 +255,7 @@ impl Registry {
         let names: Vec<&str> = by_name.keys().map(String::as_str).collect();
         self.check_sections(&names)?;
         // A crate without references to it is not linked: this line shows which types are there.
-        tracing::info!(entities = ?names, "entity types");
+        tracing::info!(entities = ?names, "the entity types of this program");
         let (mut regions, mut routes) = (Vec::new(), Routes::default());
         let mut speakers = Speakers::default();
         let mut deliveries = Deliveries::default();

@@ -226,7 +226,7 @@ impl Subject for Node {
         }
         let before = self.current_membership();
         before.voter.stop();
-        tracing::info!(%member, "begins anew");
+        tracing::info!(%member, "this process begins anew, as another member");
         let address = self.setup.address;
         let local = Arc::new(LocalMember::new(member.clone(), Some(address)));
         let next = Membership::new(

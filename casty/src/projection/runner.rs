@@ -279,7 +279,7 @@ impl Runner {
                     of,
                     position,
                     reason,
-                    "it is parked"
+                    "an event is parked, and the projection goes on behind it"
                 );
                 self.work.park(epoch, position - 1, record, reason).await?;
                 follower.handle_done(position);

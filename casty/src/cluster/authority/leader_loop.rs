@@ -139,12 +139,12 @@ async fn carry_out(
         }
         LeaderEffect::Elect(seats) => {
             engine.elect(&seats).await?;
-            tracing::info!(?seats, "voters");
+            tracing::info!(?seats, "the voters have changed");
             Ok(())
         }
         LeaderEffect::Abdicate(heir) => {
             engine.abdicate(heir).await?;
-            tracing::info!(?heir, "hands the leadership over");
+            tracing::info!(?heir, "this node hands the leadership over");
             // There is nothing to do here until the engine is elected.
             tokio::time::sleep(TICK).await;
             Ok(())

@@ -80,7 +80,7 @@ impl LocalVoter {
         let Some(stored) = stored else {
             return Ok(());
         };
-        tracing::info!(seat = ?stored.seat, uuid = %stored.identity.uuid, "goes on from the stored state");
+        tracing::info!(seat = ?stored.seat, uuid = %stored.identity.uuid, "this node goes on from its stored state");
         let stored = EngineStart::StoredState(Box::new(stored));
         Box::pin(self.start_engine(stored)).await.map(drop)
     }

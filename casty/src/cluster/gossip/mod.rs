@@ -285,7 +285,7 @@ impl Gossip {
 
     fn lost(&mut self, member: &MemberId) {
         if self.unreachable.insert(member.clone()) {
-            tracing::warn!(%member, "unreachable");
+            tracing::warn!(%member, "a member is unreachable");
             self.parts
                 .process
                 .runtime
@@ -425,7 +425,7 @@ pub(crate) fn renewed(who: (MemberId, SocketAddr), to: (MemberId, SocketAddr)) -
     let mut swim = Swim::new(id(who, 99), config(&Settings::default()), rng, codec);
     let mut effects = AccumulatingRuntime::new();
     if let Err(error) = swim.announce(id(to, 0), &mut effects) {
-        tracing::error!(%error, "no datagram");
+        tracing::error!(%error, "a datagram of gossip cannot be read");
     }
     let sent = effects.to_send();
     sent.map_or_else(Vec::new, |(_, bytes)| bytes.to_vec())

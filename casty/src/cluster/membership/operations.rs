@@ -128,7 +128,7 @@ async fn propose(contact: &Contact, command: Command) -> Outcome {
     match &decided {
         // Each try comes after a longer pause.
         Err(LeaderError::Refused(error)) => tracing::warn!(%error, "this node may not join"),
-        Err(error) => tracing::info!(%error, "not joined yet"),
+        Err(error) => tracing::info!(%error, "this node has not joined yet"),
         Ok(_) => {}
     }
     Outcome::Decided(decided)
@@ -408,7 +408,7 @@ async fn found_with(
         cluster = contact.peers.setup.cluster,
         uuid = %identity.uuid,
         generation = %identity.generation,
-        "founded a cluster"
+        "this node has founded the cluster"
     );
     Ok(())
 }

@@ -12,7 +12,7 @@ use crate::{actor::Actor, transport::identity::PeerRole};
 /// [`AskError::Forbidden`](crate::AskError::Forbidden), a tell as a dead letter on the node that
 /// was sent it.
 ///
-/// ```
+/// ```standalone_crate
 /// use casty::{access::{Access, Permit}, prelude::*};
 ///
 /// #[derive(Default)]
