@@ -36,7 +36,7 @@ const BURST: u64 = 500;
 const IN_FLIGHT: u64 = 50;
 
 /// Idle entities whose memory is measured.
-const POPULATION: u32 = 100_000;
+const POPULATION: u32 = 20_000;
 const BYTES_MAX: f64 = 400.0;
 
 /// A counter that can name its node.

@@ -237,6 +237,17 @@ impl Listener {
     }
 }
 
+/// How many seeds are run of so many. Without optimization one takes ten times as long, and the
+/// invariants run many more. With `CASTY_MEASURE` set, all of them are.
+pub fn seeds(optimized: u64) -> u64 {
+    let measures = std::env::var_os("CASTY_MEASURE").is_some();
+    if cfg!(debug_assertions) && !measures {
+        optimized.div_ceil(4)
+    } else {
+        optimized
+    }
+}
+
 /// Prints the logs if `CASTY_LOG` is set, as in `CASTY_LOG=casty=debug`.
 pub fn log() {
     let filter = std::env::var("CASTY_LOG").unwrap_or_else(|_| "off".to_owned());

@@ -47,7 +47,7 @@ fn all<E: Citizen>(runs: u64, odds: Odds) {
             eprintln!("{info}");
         }
     }));
-    for seed in 0..25 {
+    for seed in 0..casty_tests::seeds(40) {
         lives::<E>(runs + seed, seed, odds);
     }
 }

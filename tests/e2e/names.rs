@@ -127,7 +127,7 @@ fn founded(sim: &mut Sim) -> usize {
 #[test]
 fn nodes_that_share_a_name_of_many_addresses_found_one_cluster_once_enough_are_there() {
     casty_tests::log();
-    for seed in 0..10 {
+    for seed in 0..casty_tests::seeds(10) {
         let mut sim = Sim::new(seed);
         let start = |sim: &mut Sim, name: &str| {
             sim.start_with(name, |builder| {

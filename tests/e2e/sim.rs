@@ -162,12 +162,10 @@ fn eventful(seed: u64) -> (u64, String) {
 
 #[test]
 fn the_same_seed_gives_the_same_trace_and_another_another() {
-    for seed in [3, 4] {
-        let (first, second) = (eventful(seed), eventful(seed));
-        assert_eq!(first.1, second.1, "seed {seed}");
-        assert_eq!(first.0, second.0, "seed {seed}: the traces look alike");
-    }
-    assert_ne!(eventful(3).0, eventful(4).0);
+    let (first, second) = (eventful(3), eventful(3));
+    assert_eq!(first.1, second.1);
+    assert_eq!(first.0, second.0, "the traces look alike");
+    assert_ne!(first.0, eventful(4).0);
 }
 
 #[test]

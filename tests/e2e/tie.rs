@@ -10,7 +10,7 @@ use casty::{
     testkit::{Arbiter, Sim},
     tie::{Claim, TieBreaker, TieError, Verdict},
 };
-use casty_tests::Counter;
+use casty_tests::{Counter, seeds};
 
 use crate::support::{node, soon};
 
@@ -117,7 +117,7 @@ fn one_again(sim: &mut Sim) {
 
 #[test]
 fn the_sole_voter_goes_on_without_the_other_node() {
-    for seed in 0..4 {
+    for seed in 0..seeds(4) {
         let (mut sim, arbiter) = two(seed, &Settings::default());
         sim.crash("b");
         let killed = sim.elapsed();
@@ -166,17 +166,6 @@ fn the_second_node_goes_on_without_the_sole_voter() {
         if std::env::var_os("CASTY_MEASURE").is_some() {
             println!("{times:?}, expected {bound:?}");
         }
-    }
-}
-
-/// How many seeds are run of so many. Without optimization one takes ten times as long; the
-/// invariants run many more.
-fn seeds(optimized: u64) -> u64 {
-    let measures = std::env::var_os("CASTY_MEASURE").is_some();
-    if cfg!(debug_assertions) && !measures {
-        optimized.div_ceil(4)
-    } else {
-        optimized
     }
 }
 
@@ -287,7 +276,7 @@ fn a_pause_that_gossip_survives_ends_no_membership() {
         suspect_after: Duration::from_secs(20),
         ..Settings::default()
     };
-    for seed in 0..6 {
+    for seed in 0..seeds(6) {
         let (mut sim, arbiter) = two(seed, &settings);
         sim.pause("a");
         sim.run_for(Duration::from_secs(3));
@@ -300,7 +289,7 @@ fn a_pause_that_gossip_survives_ends_no_membership() {
 
 #[test]
 fn two_become_four_while_the_second_knows_nothing_of_it() {
-    for seed in 0..3 {
+    for seed in 0..seeds(3) {
         let (mut sim, arbiter) = two(20 + seed, &Settings::default());
         // The first node cannot have the second declared Down, and must not share the vote before
         // the second knows of the new members.

@@ -514,7 +514,7 @@ async fn a_client_is_not_heard_where_members_alone_speak() {
 /// later, do those that stand.
 #[test]
 fn certificates_are_replaced_without_a_restart_and_without_a_lost_message() {
-    for seed in 0..2 {
+    for seed in 0..casty_tests::seeds(2) {
         casty_tests::log();
         let mut authority = Authority::new("sim");
         let mut sim = Sim::new(seed);
