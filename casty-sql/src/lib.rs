@@ -1,6 +1,6 @@
 //! Stores the durable entities of [casty] in SQLite or PostgreSQL.
 //!
-//! ```
+//! ```standalone_crate
 //! use casty::prelude::*;
 //! use casty_sql::Sqlite;
 //!

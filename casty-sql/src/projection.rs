@@ -15,7 +15,7 @@
 //!
 //! The database need not be the one in which the entities are stored.
 //!
-//! ```
+//! ```standalone_crate
 //! use casty::{id::EntityId, persistence::Memory, prelude::*, projection::projection};
 //! use casty_sql::projection::{SqliteTransaction, SqliteViews};
 //!

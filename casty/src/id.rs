@@ -163,7 +163,7 @@ impl EntityId {
 /// `FromStr`, and what the one writes the other reads. A number is one. The text is what travels,
 /// decides the shard, and is shown in logs.
 ///
-/// ```
+/// ```standalone_crate
 /// use casty::{id::EntityId, prelude::*};
 ///
 /// #[derive(Default)]

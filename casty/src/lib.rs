@@ -1,7 +1,7 @@
 //! Clustered actors: annotate the functions of a struct, and macros derive its messages, their wire
 //! format, a typed proxy, and the registration as a sharded entity.
 //!
-//! ```
+//! ```standalone_crate
 //! use casty::prelude::*;
 //!
 //! /// A bell. One lives per id, on whichever node of the cluster owns its shard.

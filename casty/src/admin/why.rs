@@ -9,7 +9,7 @@ impl Admin {
     /// does not answer, to the end of the chain, across nodes. `kind` is the wire name of its type.
     /// The entity is not started, and hears nothing of it.
     ///
-    /// ```
+    /// ```standalone_crate
     /// use casty::{admin::Admin, prelude::*};
     ///
     /// #[derive(Default)]

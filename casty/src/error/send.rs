@@ -207,7 +207,7 @@ impl<E> AskError<E> {
     /// The error of the handler as `Ok`, and each other one as `Err`, without the type of the
     /// handler's error. It makes one flat error of the two:
     ///
-    /// ```
+    /// ```standalone_crate
     /// use casty::prelude::*;
     ///
     /// /// Why no money was taken: an error of the application alone.

@@ -244,7 +244,7 @@ impl SystemBuilder {
     ///
     /// The value is shared by all actors of the node, and dropped after the system.
     ///
-    /// ```
+    /// ```standalone_crate
     /// use std::sync::atomic::{AtomicU64, Ordering};
     ///
     /// use casty::prelude::*;

@@ -24,7 +24,7 @@ use crate::{
 /// stored, or stays active on one node. Pages come in no particular order; within one, the
 /// entities of a shard stand together, in the order of their ids.
 ///
-/// ```
+/// ```standalone_crate
 /// use casty::{listing::ListedEntity, prelude::*};
 ///
 /// #[derive(Default)]

@@ -367,7 +367,7 @@ impl ActorSystem {
     ///
     /// `docs/metrics.md` has all names, and `docs/grafana.json` is a dashboard of them.
     ///
-    /// ```
+    /// ```standalone_crate
     /// use casty::prelude::*;
     ///
     /// #[derive(Default)]

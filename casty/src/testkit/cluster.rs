@@ -10,7 +10,7 @@ use crate::{ActorSystem, SystemBuilder, persistence::Memory};
 /// The nodes run in real time. A cluster in simulated time, whose nodes and network a test can
 /// break, is a `Sim` (feature `sim`).
 ///
-/// ```
+/// ```standalone_crate
 /// use casty::{prelude::*, testkit};
 ///
 /// #[derive(Default)]

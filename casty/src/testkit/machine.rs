@@ -43,7 +43,7 @@ const ROUNDS_MAX: u32 = 10_000;
 /// An actor as a plain value: a test sends it messages and looks at its state, without `async`,
 /// without a system of its own, and with a clock that only the test moves.
 ///
-/// ```
+/// ```standalone_crate
 /// use casty::{prelude::*, testkit::Machine};
 ///
 /// #[entity(name = "testkit/door")]
@@ -275,7 +275,7 @@ impl<A: Actor> Machine<A> {
     /// What is sent to it from now on comes from this process: see
     /// [`Context::caller`](crate::Context::caller). Its own timers do not.
     ///
-    /// ```
+    /// ```standalone_crate
     /// use casty::{access::Caller, prelude::*, testkit::Machine};
     ///
     /// #[derive(Default)]

@@ -31,7 +31,7 @@ use crate::{
 /// [`Context::entity`](crate::Context::entity). Make the probe first: references that were made
 /// before lead to the entities themselves, and so do other nodes.
 ///
-/// ```
+/// ```standalone_crate
 /// use casty::{prelude::*, testkit::{self, Probe}};
 ///
 /// #[derive(Default)]

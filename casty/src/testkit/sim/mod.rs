@@ -65,7 +65,7 @@ const PATIENCE: Duration = Duration::from_mins(2);
 /// A test is plain code: it starts nodes, runs futures on them with [`on`](Self::on), injects
 /// faults into the network and the nodes, and asserts.
 ///
-/// ```
+/// ```standalone_crate
 /// use casty::{prelude::*, testkit::Sim};
 ///
 /// #[derive(Default)]
