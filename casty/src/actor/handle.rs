@@ -62,6 +62,9 @@ pub(crate) trait AnyCell: Acts {
         credit: &mut dyn FnMut() -> Option<Credit>,
     );
 
+    /// See [`Cell::drop_orphans`](crate::actor::cell::Cell::drop_orphans).
+    fn drop_orphans(&self) {}
+
     fn close(self: Arc<Self>) -> BoxFuture<'static, ()>;
 
     /// Ends it at once, as [`Cell::sever`](crate::actor::cell::Cell::sever) does.

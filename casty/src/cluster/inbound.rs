@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use crate::{
-    actor::ask::{remote_reply::Conveyed, reply::ReplyTo, terms},
+    actor::ask::{reply::ReplyTo, terms},
     cluster::{
         contact::Contact,
         limiter::Limiter,
@@ -588,7 +588,18 @@ fn handle_to_actor(
         ReplyTo::<()>::from(received).undelivered(runtime, &path, name, refused);
         return;
     }
-    deliver_to_actor(node, actor, received, payload, grant);
+    let Some(cell) = runtime.actor(actor) else {
+        let path = || actor_path(node, actor);
+        let message = codec::variant_name(payload).unwrap_or("?");
+        ReplyTo::<()>::from(received).undelivered(runtime, &path, message, Failure::Stopped);
+        return;
+    };
+    let mut grant = Some(grant);
+    let credit = &mut || grant.take().map(Grant::keep);
+    cell.clone().deliver(payload, received, credit);
+    if inlet.client.is_some() {
+        cell.drop_orphans();
+    }
 }
 
 /// The answer to a call for which a client lacks the right.
@@ -662,19 +673,4 @@ fn actor_path(node: &Node, actor: u64) -> ActorPath {
         },
         |cell| cell.path(),
     )
-}
-
-fn deliver_to_actor(node: &Node, actor: u64, received: Conveyed, payload: &[u8], grant: Grant<'_>) {
-    if let Some(cell) = node.process.runtime.actor(actor) {
-        let mut grant = Some(grant);
-        return cell.deliver(payload, received, &mut || grant.take().map(Grant::keep));
-    }
-    let path = || actor_path(node, actor);
-    let message = codec::variant_name(payload).unwrap_or("?");
-    ReplyTo::<()>::from(received).undelivered(
-        &node.process.runtime,
-        &path,
-        message,
-        Failure::Stopped,
-    );
 }

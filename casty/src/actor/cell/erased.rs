@@ -75,6 +75,10 @@ impl<A: Actor> AnyCell for Cell<A> {
         }
     }
 
+    fn drop_orphans(&self) {
+        Self::drop_orphans(self);
+    }
+
     fn close(self: Arc<Self>) -> BoxFuture<'static, ()> {
         until_closed(Self::close(&self))
     }

@@ -123,9 +123,7 @@ impl<E: Entity> Incoming<E> {
                 {
                     match cell.push_credited(envelope, || grant.take().map(Grant::keep)) {
                         Ok(()) => {
-                            if inlet.client.is_some() {
-                                cell.drop_orphans();
-                            }
+                            drop_orphans(inlet, &cell);
                             last.cell = again.then_some(cell);
                             return;
                         }
@@ -215,9 +213,7 @@ impl<E: Entity> Inward for Incoming<E> {
         match cell.push_arrived(&mut self.held, credit) {
             Ok(placed) => {
                 drop(Grant::new(inlet, placed));
-                if inlet.client.is_some() {
-                    cell.drop_orphans();
-                }
+                drop_orphans(inlet, &cell);
             }
             Err(RefusalReason::Failing(failure)) => {
                 for Arrived {
@@ -245,6 +241,13 @@ impl<E: Entity> Inward for Incoming<E> {
                 }
             }
         }
+    }
+}
+
+/// Drops what a client's connections have left in a mailbox, now and then.
+fn drop_orphans<E: Entity>(inlet: &Inlet, cell: &Cell<E>) {
+    if inlet.client.is_some() {
+        cell.drop_orphans();
     }
 }
 
