@@ -15,10 +15,10 @@ use crate::{
     },
     config::Settings,
     error::ShutdownError,
-    id::Voter,
+    id::{MemberId, Voter},
     protocol::{
         leader_client::LeaderError,
-        map::{Command, MapError, Status},
+        map::{ClusterMap, Command, MapError, Status},
         membership::leaving::{
             Departing, Leaving, LeavingStep, StepDone, can_decide, has_handed_over, may_end,
         },
@@ -64,15 +64,10 @@ async fn take(
         Ok(()) => StepDone::Done,
         Err(tokio::time::error::Elapsed { .. }) => StepDone::Failed,
     };
+    let me = &membership.contact.local.member;
     match step {
         LeavingStep::Record(command) => record(node, membership, command, deadline).await,
-        LeavingStep::HandOver => {
-            let me = &membership.contact.local.member;
-            let handed_over = node
-                .map
-                .wait(|map| map.is_none_or(|map| has_handed_over(map, me)).then_some(()));
-            in_time(tokio::time::timeout_at(deadline, handed_over).await)
-        }
+        LeavingStep::HandOver => in_time(until(node, me, deadline, has_handed_over).await),
         LeavingStep::Sever => {
             node.regions.iter().for_each(|region| region.sever());
             StepDone::Done
@@ -98,13 +93,7 @@ async fn take(
             }
             in_time(closed)
         }
-        LeavingStep::Outlast => {
-            let me = &membership.contact.local.member;
-            let may_end = node
-                .map
-                .wait(|map| map.is_none_or(|map| may_end(map, me)).then_some(()));
-            in_time(tokio::time::timeout_at(share_of(deadline), may_end).await)
-        }
+        LeavingStep::Outlast => in_time(until(node, me, share_of(deadline), may_end).await),
         LeavingStep::SayGoodbye => {
             node.gossip.send(Input::Leave).await;
             StepDone::Done
@@ -128,6 +117,19 @@ async fn take(
 /// How long the tasks of a process may take to end when the time of its shutdown is up.
 pub(crate) fn last_words(peers: &Peers) -> Duration {
     closing_limit(peers.keepalive()) + Duration::from_secs(1)
+}
+
+/// Waits until the map says this of a member, or there is none.
+async fn until(
+    node: &Node,
+    me: &MemberId,
+    deadline: Instant,
+    says: fn(&ClusterMap, &MemberId) -> bool,
+) -> Result<(), tokio::time::error::Elapsed> {
+    let said = node
+        .map
+        .wait(|map| map.is_none_or(|map| says(map, me)).then_some(()));
+    tokio::time::timeout_at(deadline, said).await
 }
 
 /// What follows a step has its share of the time too.

@@ -343,17 +343,7 @@ fn joining_twice_is_joining_once() {
 #[test]
 fn shard_counts_must_agree() {
     let mut map = founded(4);
-    let join = Command::Join {
-        member: member("b", 1),
-        address: address(2),
-        catalog: catalog(5),
-        lease: lease(),
-        tie_breaker: false,
-        since: Incarnation(0),
-        seat: None,
-        store: None,
-        zone: None,
-    };
+    let join = join_of(&member("b", 1), address(2), catalog(5), None);
     let refused = MapError::Shards {
         kind: "Counter".into(),
         ours: 4,
@@ -366,34 +356,19 @@ fn shard_counts_must_agree() {
 #[test]
 fn a_cluster_has_no_more_shards_than_fit_into_a_map() {
     let mut map = founded(4);
-    let mut join = Command::Join {
-        member: member("b", 1),
-        address: address(2),
-        catalog: catalog(4),
-        lease: lease(),
-        tie_breaker: false,
-        since: Incarnation(0),
-        seat: None,
-        store: None,
-        zone: None,
+    let mut join_with = |shards| {
+        let mut catalog = catalog(4);
+        let mut other = catalog[0].clone();
+        (other.name, other.shards) = ("Other".into(), shards);
+        catalog.push(other);
+        map.apply(&join_of(&member("b", 1), address(2), catalog, None))
     };
-    let Command::Join { catalog, .. } = &mut join else {
-        unreachable!();
-    };
-    let mut other = catalog[0].clone();
-    (other.name, other.shards) = ("Other".into(), u32::MAX);
-    catalog.push(other);
-    let shards = u64::from(u32::MAX) + 4;
     let refused = MapError::TooManyShards {
         member: member("b", 1),
-        shards,
+        shards: u64::from(u32::MAX) + 4,
     };
-    assert_eq!(map.apply(&join), Err(refused));
-    let Command::Join { catalog, .. } = &mut join else {
-        unreachable!();
-    };
-    catalog[1].shards = u32::try_from(SHARDS_MAX).unwrap() - 4;
-    assert_eq!(map.apply(&join), Ok(()));
+    assert_eq!(join_with(u32::MAX), Err(refused));
+    assert_eq!(join_with(u32::try_from(SHARDS_MAX).unwrap() - 4), Ok(()));
 }
 
 #[test]

@@ -246,8 +246,8 @@ pub(crate) fn has_handed_over(map: &ClusterMap, me: &MemberId) -> bool {
         && (!map.voters.contains_key(me) || others().next().is_none())
 }
 
-/// Whether no member that leaves needs the vote of this one: it is not the only voter, or nobody
-/// else leaves.
+/// Whether no member that leaves needs the vote of this one: it is not the only voter, or no
+/// other member leaves.
 pub(crate) fn may_end(map: &ClusterMap, me: &MemberId) -> bool {
     let only_voter = map.voters.len() == 1 && map.voters.contains_key(me);
     let mut others = map.members.iter().filter(|(id, _)| *id != me);

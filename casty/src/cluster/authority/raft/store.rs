@@ -308,32 +308,35 @@ impl State {
         self.changes.clear();
         // Of this version there may have been another map.
         self.encoded = None;
-        self.retain_watchers();
-        if !self.watchers.is_empty()
+        if self.has_watchers()
             && let Some(map) = self.encoded()
         {
-            let all = Frame::Control(&map);
-            self.watchers.iter().for_each(|it| it.inlet.send(all));
+            self.send(&map);
         }
     }
 
     fn tell(&mut self, news: &Response) {
-        self.retain_watchers();
-        if self.watchers.is_empty() {
+        if !self.has_watchers() {
             return;
         }
         match codec::to_vec(news) {
-            Ok(bytes) => self
-                .watchers
-                .iter()
-                .for_each(|it| it.inlet.send(Frame::Control(&bytes))),
+            Ok(bytes) => self.send(&bytes),
             Err(error) => tracing::error!(%error, "a change of the map cannot be encoded"),
         }
     }
 
-    fn retain_watchers(&mut self) {
+    /// Forgets the watchers whose connections have ended. Whether there are others.
+    fn has_watchers(&mut self) -> bool {
         self.watchers
             .retain(|watcher| !watcher.inlet.cancel.is_cancelled());
+        !self.watchers.is_empty()
+    }
+
+    /// Sends a response, as it is encoded, to all watchers.
+    fn send(&self, response: &[u8]) {
+        for watcher in &self.watchers {
+            watcher.inlet.send(Frame::Control(response));
+        }
     }
 
     /// Whether a process that watches the map, or is about to, may be told what it lacks.
@@ -345,7 +348,7 @@ impl State {
             .find(|known| Arc::ptr_eq(&known.inlet, watcher));
         let is_slow = known.map(|known| known.rate.take(now).is_ok());
         is_slow.unwrap_or_else(|| {
-            self.retain_watchers();
+            self.has_watchers();
             let mut rate = Rate::new(ASKS_PER_SECOND, now);
             let is_slow = rate.take(now).is_ok();
             let inlet = watcher.clone();
