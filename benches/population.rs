@@ -84,6 +84,7 @@ async fn measure(count: u64) -> Result<(), AnyError> {
     // Runs of busy cells linger before they end.
     until(|| self::tasks() <= tasks).await;
     let bytes = counts().live_bytes - before;
+    let looking = look(&node, count).await?;
     let passivating = send_all(&node, count, &ASLEEP, ResidentRef::sleep).await?;
     until(|| self::tasks() <= tasks).await;
     let left = counts().live_bytes - before;
@@ -99,7 +100,29 @@ async fn measure(count: u64) -> Result<(), AnyError> {
     );
     println!("{:.0} activations a second", rate(count, activating));
     println!("{:.0} passivations a second", rate(count, passivating));
+    println!(
+        "{:.1} ms for a look at all of them, as `casty top` and the dashboard take every two seconds",
+        looking.as_secs_f64() * 1e3
+    );
     Ok(node.shutdown().await?)
+}
+
+/// Looks at all of them, some times. Returns the median time of a look.
+async fn look(node: &ActorSystem, count: u64) -> Result<Duration, AnyError> {
+    let mut times = Vec::new();
+    for _ in 0..9 {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "a benchmark measures wall-clock time"
+        )]
+        let started = Instant::now();
+        let overview = node.overview().await?;
+        times.push(started.elapsed());
+        let active: u64 = overview.types(None).iter().map(|it| it.active).sum();
+        assert_eq!(active, count, "it looks at all of them");
+    }
+    times.sort_unstable();
+    Ok(times[times.len() / 2])
 }
 
 /// Sends a message to each. Returns the time until `done` had counted all of them.

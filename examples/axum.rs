@@ -211,28 +211,12 @@ async fn balance(State(node): State<ActorSystem>, Path(id): Path<String>) -> Ans
     Ok(Json(asked.retry_for(PATIENCE).await?))
 }
 
-/// Readiness: whether the balancer should send requests here.
-async fn ready(State(node): State<ActorSystem>) -> StatusCode {
-    if node.is_ready() {
-        StatusCode::OK
-    } else {
-        StatusCode::SERVICE_UNAVAILABLE
-    }
-}
-
-/// Liveness: whether the process is worth keeping. A node that is cut off rejoins by itself, so its
-/// lease is no part of the question.
-async fn live() -> StatusCode {
-    StatusCode::OK
-}
-
 fn service(node: ActorSystem) -> Router {
     Router::new()
         .route("/accounts/{id}", get(balance))
         .route("/accounts/{id}/deposit", post(deposit))
         .route("/accounts/{id}/withdraw", post(withdraw))
-        .route("/ready", get(ready))
-        .route("/live", get(live))
+        .merge(casty_dashboard::health(&node))
         .with_state(node)
 }
 

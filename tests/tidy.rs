@@ -161,6 +161,7 @@ fn comments_are_wrapped_at_one_width() {
         "casty",
         "casty-macros",
         "casty-cli",
+        "casty-dashboard",
         "casty-log",
         "casty-sql",
         "tests",
@@ -351,7 +352,7 @@ fn the_guide_has_each_line_of_the_log() {
     let guide = fs::read_to_string(guide).unwrap();
     let mut missing = Vec::new();
     let mut found = 0;
-    for crate_root in ["casty", "casty-log", "casty-sql"] {
+    for crate_root in ["casty", "casty-dashboard", "casty-log", "casty-sql"] {
         let mut folders = vec![root().join("../..").join(crate_root).join("src")];
         while let Some(folder) = folders.pop() {
             for entry in fs::read_dir(folder).unwrap() {

@@ -275,6 +275,21 @@ pub(crate) enum Operation {
         entity: String,
     },
 
+    /// Show what the nodes, the entity types and the busiest entities do, and what is not as it
+    /// should be.
+    ///
+    /// On a terminal it goes on until `q` is pressed; `s` sorts the entities by something else.
+    /// Rates and durations need nodes that count: casty's feature `metrics`.
+    Top {
+        /// Print it once, as if there were no terminal: two looks, a second apart.
+        #[arg(long)]
+        once: bool,
+
+        /// The time between two looks: 500ms, 2s. Each node looks at all its entities for that.
+        #[arg(long, default_value = "2s", value_parser = duration)]
+        every: Duration,
+    },
+
     /// Show what stored entities have sent to others, and is not known to be taken: for which
     /// receivers, and why not.
     Outbox,

@@ -114,6 +114,7 @@ fn what(operation: &Operation) -> String {
     match operation {
         Operation::Members => "cannot show the members".to_owned(),
         Operation::Shards => "cannot show the shards".to_owned(),
+        Operation::Top { .. } => "cannot show what the nodes do".to_owned(),
         Operation::Promote { node } => format!("cannot promote `{node}`"),
         Operation::Recover {
             keep: Some(keep), ..

@@ -14,6 +14,7 @@ mod outbox;
 mod reminders;
 mod stored;
 mod text;
+mod top;
 mod why;
 
 use std::{
@@ -103,6 +104,7 @@ async fn run(arguments: &Arguments) -> Result<String, Failure> {
         Operation::Entities { .. } | Operation::History { .. } | Operation::Erase { .. } => {
             stored::run(&admin, operation, *json).await
         }
+        Operation::Top { once, every } => top::run(&admin, operation, (*every, *once), *json).await,
         Operation::Outbox => outbox::run(&admin, operation, *json).await,
         Operation::Why { entity } => why::run(&admin, operation, entity, *json).await,
         Operation::GiveUp {

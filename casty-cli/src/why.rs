@@ -98,6 +98,21 @@ fn paragraph(step: &WhyStep) -> String {
             "  It waits for no actor: its code computes, or awaits something else."
         );
     }
+    for moved in &step.last_moves {
+        let how = if moved.by_failover {
+            "was Down"
+        } else {
+            "handed it over"
+        };
+        let _ = writeln!(
+            text,
+            "  Its shard went from {} to {} {} ago: {} {how}.",
+            moved.from,
+            moved.to,
+            rounded(moved.ago),
+            moved.from
+        );
+    }
     if let Some(failure) = &step.last_failure {
         let _ = writeln!(
             text,

@@ -139,6 +139,7 @@ pub mod call {
     pub use crate::actor::ask::{
         any_call::AnyCall,
         call::{Ask, Call},
+        if_active::IfActive,
         keyed::{Keyed, Positioned},
         retry::Retry,
     };

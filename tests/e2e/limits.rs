@@ -1,17 +1,18 @@
 //! What other processes may use of a node, with real sockets.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, ops::RangeInclusive, sync::Arc};
 
 use casty::{
     Settings,
     access::{Limits, Refusals},
+    admin::Admin,
     error::{JoinError, StartError},
     id::InvalidId,
     prelude::*,
     testkit::{DeadLetters, soon},
 };
 use casty_tests::{Counter, Herald};
-use tokio::{io::AsyncReadExt, net::TcpStream, sync::Semaphore};
+use tokio::{io::AsyncReadExt, net::TcpStream, sync::Semaphore, task::JoinSet};
 
 /// Answers once it may.
 #[derive(Default)]
@@ -22,6 +23,19 @@ struct Pass(Semaphore);
 
 #[entity(name = "limits/slow")]
 impl Slow {
+    #[message]
+    async fn wait(&mut self, ctx: &mut Context<Self>) -> u32 {
+        let pass = ctx.resource::<Arc<Pass>>().clone();
+        pass.0.acquire().await.map_or(0, |_| 1)
+    }
+}
+
+/// The same, with little room.
+#[derive(Default)]
+struct Narrow;
+
+#[entity(name = "limits/narrow", mailbox = 1)]
+impl Narrow {
     #[message]
     async fn wait(&mut self, ctx: &mut Context<Self>) -> u32 {
         let pass = ctx.resource::<Arc<Pass>>().clone();
@@ -349,4 +363,62 @@ async fn limits_that_make_no_sense_are_refused_at_the_start() {
         ..Limits::default()
     };
     assert_eq!(refused(ids).await, "entity_id_bytes_max");
+}
+
+/// Asks the same entity so many times, all at once.
+fn ask_many(client: &ClusterClient, asks: usize) -> JoinSet<()> {
+    let mut asking = JoinSet::new();
+    for _ in 0..asks {
+        let asked = client.entity::<Narrow>("s").wait();
+        asking.spawn(async move {
+            // The handler never returns, so no ask has an answer.
+            asked.timeout(Duration::from_mins(1)).await.unwrap_err();
+        });
+    }
+    asking
+}
+
+/// How many connections of others a node has.
+async fn connections(node: &ActorSystem) -> u64 {
+    node.overview().await.unwrap().nodes[0].connections
+}
+
+#[tokio::test]
+async fn asks_of_clients_that_are_gone_do_not_fill_the_mailbox() {
+    let pass = Arc::new(Pass(Semaphore::new(0)));
+    let node = node_with("limits-orphans", Limits::default(), pass.clone()).await;
+    let admin = Admin::connect("limits-orphans", [node.address()]);
+    let admin = soon("an admin", admin).await.unwrap();
+    let queued = async |what, range: RangeInclusive<u64>| {
+        let so_many = async {
+            loop {
+                let why = admin.why(Narrow::NAME, "s").await.unwrap();
+                let step = why.steps.first();
+                if step.is_some_and(|step| step.handling.is_some() && range.contains(&step.queued))
+                {
+                    return;
+                }
+            }
+        };
+        soon(what, so_many).await;
+    };
+    node.entity::<Narrow>("s").wait().tell().await.unwrap();
+    queued("a handler runs", 0..=0).await;
+    // Those of the admin.
+    let before = connections(&node).await;
+    let first = client_of(&node, "limits-orphans").await;
+    let asking = ask_many(&first, 300);
+    queued("the asks of the first client wait", 300..=300).await;
+    first.shutdown().await.unwrap();
+    drop(asking);
+    let gone = async { while connections(&node).await > before {} };
+    soon("its connections end", gone).await;
+    let second = client_of(&node, "limits-orphans").await;
+    let asking = ask_many(&second, 400);
+    // The one that has found room in the mailbox stays.
+    queued("the asks of the second wait, and no others", 400..=401).await;
+    drop(asking);
+    second.shutdown().await.unwrap();
+    pass.0.close();
+    node.shutdown().await.unwrap();
 }

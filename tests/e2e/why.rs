@@ -248,3 +248,54 @@ async fn a_timeout_says_what_it_knows_here_and_on_another_node() {
     assert_eq!(working.await.unwrap(), Ok(7));
     end(nodes).await;
 }
+
+#[tokio::test]
+async fn the_last_moves_of_an_entity_are_told_by_its_owner() {
+    let pass = Arc::new(Pass(Semaphore::new(0)));
+    let node = |name: &str| {
+        let builder = ActorSystem::builder("why-moves").node_id(name);
+        builder.resource(pass.clone())
+    };
+    let first = node("a").start().await.unwrap();
+    soon("it is up", first.wait_for(1)).await.unwrap();
+    let admin = Admin::connect("why-moves", [first.address()])
+        .await
+        .unwrap();
+    let fronts: Vec<_> = (0..30)
+        .map(|n| first.entity::<Front>(format!("{n}")))
+        .collect();
+    for front in &fronts {
+        assert_eq!(front.node().await.unwrap(), "a");
+    }
+    let second = node("b").seeds([first.address()]).start().await.unwrap();
+    // It gets some of the shards.
+    let moved = async {
+        loop {
+            for front in &fronts {
+                if front.node().await.is_ok_and(|node| node == "b") {
+                    return front;
+                }
+            }
+        }
+    };
+    let moved = soon("one has moved", moved).await;
+    let told = |why: &Why| {
+        let last = why.steps[0].last_moves.iter();
+        let last = last.map(|it| (it.from.to_string(), it.to.to_string(), it.by_failover));
+        last.collect::<Vec<_>>()
+    };
+    // Its new owner may have joined when the shard had moved already, and know of no move.
+    let from_a = ("a".to_owned(), "b".to_owned(), false);
+    let seen = why(&admin, moved, |why| why.steps[0].owned_for.is_some()).await;
+    assert!(
+        told(&seen).is_empty() || told(&seen) == [from_a.clone()],
+        "{seen:?}"
+    );
+    // It is gone at once, and the shard is the first node's again, which has seen both moves.
+    drop(second);
+    let back = ("b".to_owned(), "a".to_owned(), true);
+    let both = [back, from_a];
+    why(&admin, moved, |why| told(why) == both).await;
+    drop(admin);
+    first.shutdown().await.unwrap();
+}

@@ -112,7 +112,7 @@ pub(crate) enum Signal {
     /// Start afresh, since another child of the same parent failed.
     Restart,
     /// Passivate, unless the actor was used since this time, as
-    /// [`Cell::last_used`](crate::actor::cell::Cell::last_used) gives it.
+    /// [`Glance`](crate::actor::cell::report::Glance) gives it.
     Passivate(u32),
     /// It should have closed by now: messages that wait are not handled here any more.
     Overdue,

@@ -5,17 +5,24 @@
 //! [`SAMPLED`] is timed.
 
 use std::{
-    sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
-use super::tally::Tally;
+use super::{
+    hot::{HotEntities, HotEntity},
+    tally::Tally,
+};
+use crate::{id::EntityId, infra::sync::lock};
 
 /// How many parts the counts have.
 const PARTS: usize = 8;
 
 /// One handler of so many is timed, of each message and in each part.
-const SAMPLED: u64 = 64;
+pub(crate) const SAMPLED: u64 = 64;
 
 /// How many ranges of durations are told apart. Each ends at four times the end of the one before,
 /// the first at a microsecond.
@@ -26,6 +33,7 @@ const RANGES: usize = 14;
 pub(crate) struct TypeMeter {
     names: &'static [&'static str],
     parts: Box<[Part]>,
+    hot: Mutex<HotEntities>,
 }
 
 /// The counts of some threads, in cache lines of their own.
@@ -69,6 +77,7 @@ impl TypeMeter {
         Self {
             names,
             parts: (0..PARTS).map(part).collect(),
+            hot: Mutex::default(),
         }
     }
 
@@ -117,6 +126,21 @@ impl TypeMeter {
             part.durations[range].fetch_add(1, Ordering::Relaxed);
             part.micros.fetch_add(micros, Ordering::Relaxed);
         }
+    }
+
+    /// The same, and it was this entity's. `now`: on the runtime's coarse clock.
+    #[cold]
+    pub(crate) fn took_by(&self, id: &EntityId, time: Duration, now: u32) {
+        self.took(time);
+        // One of many samples: no thread waits to give it.
+        if let Ok(mut hot) = self.hot.try_lock() {
+            hot.took(id, time, now);
+        }
+    }
+
+    /// The entities that have handled most lately, and for how long they were counted.
+    pub(crate) fn hottest(&self, now: u32) -> (Duration, Vec<HotEntity>) {
+        lock(&self.hot).hottest(now)
     }
 
     pub(crate) fn tally(&self, what: Tally) {

@@ -28,6 +28,8 @@ pub(crate) mod effect;
 pub(crate) mod failures;
 pub(crate) mod handle;
 pub(crate) mod hold;
+#[cfg(feature = "metrics")]
+pub(crate) mod hot;
 pub(crate) mod message;
 #[cfg(feature = "metrics")]
 pub(crate) mod meter;

@@ -367,6 +367,11 @@ impl Runtime {
         &self.handle
     }
 
+    /// Since the system was built.
+    pub(crate) fn uptime(&self) -> Duration {
+        self.born.elapsed()
+    }
+
     /// Milliseconds since some moment; they start over after 49 days.
     pub(crate) fn coarse_millis(&self) -> u32 {
         #[expect(

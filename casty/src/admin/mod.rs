@@ -28,10 +28,11 @@ mod directory;
 mod error;
 mod lost;
 mod outbox;
+mod overview;
 mod records;
 mod reminders;
 mod report;
-mod view;
+pub(crate) mod view;
 mod why;
 
 use std::{
@@ -53,7 +54,7 @@ pub use self::{
     directory::adopt_directory,
     error::{AdminError, Unreached},
     lost::{BeginFrom, BegunAnew, BegunShard, GoneNode, LostKind, LostShard, LostShards, OldCopy},
-    outbox::{GivenUp, GivenUpReport, OutboxReport, ReceiverReport, SilentNode},
+    outbox::{GivenUp, GivenUpReport, OutboxReport, ReceiverReport},
     records::{EventReport, RecordPages, RecordReport, StateReport},
     reminders::{ReminderReport, RemindersReport},
     report::{
@@ -68,7 +69,14 @@ use crate::transport::{
 };
 pub use crate::{
     actor::cell::report::Activity,
-    cluster::reading::why::{Why, WhyAsk, WhyEnd, WhyFailure, WhyHandling, WhyStep},
+    cluster::{
+        peers::overview::{BusyEntity, DurationRange, NodeOverview, TypeCounts, TypeOverview},
+        reading::{
+            findings::{Finding, Severity},
+            overview::{Overview, SilentNode, TypeSummary},
+            why::{Why, WhyAsk, WhyEnd, WhyFailure, WhyHandling, WhyMove, WhyStep},
+        },
+    },
 };
 use crate::{
     actor::runtime::Runtime,

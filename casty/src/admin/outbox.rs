@@ -2,13 +2,13 @@
 
 use serde::Serialize;
 
-use super::{Admin, AdminError};
+use super::{Admin, AdminError, SilentNode};
 use crate::{
     cluster::{
         peers::reads::{Read, WaitingReceiver},
         reading::reader,
     },
-    id::{EntityId, MemberId, NodeId},
+    id::{EntityId, NodeId},
 };
 
 impl Admin {
@@ -163,16 +163,6 @@ pub struct ReceiverReport {
     pub failures: u32,
     /// Why the last try failed.
     pub reason: Option<String>,
-}
-
-/// A node that did not say what waits.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[non_exhaustive]
-pub struct SilentNode {
-    /// The member.
-    pub member: MemberId,
-    /// The reason.
-    pub reason: String,
 }
 
 impl ReceiverReport {

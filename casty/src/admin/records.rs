@@ -63,7 +63,7 @@ impl Admin {
     ) -> Result<RecordPages<'_>, AdminError> {
         let nodes = self.nodes().await?;
         let reader = HistoryReader::new(kind.into(), EntityId::new(id));
-        Ok(RecordPages { nodes, reader })
+        Ok(RecordPages::new(Box::new(nodes), reader))
     }
 
     /// Erases what is stored of an entity, as
@@ -102,7 +102,7 @@ impl Admin {
 /// The records of an entity, in pages. Memory is bounded by the size of a page.
 #[must_use = "nothing is read before the first page is asked for"]
 pub struct RecordPages<'a> {
-    nodes: Outside<'a>,
+    nodes: Box<dyn Nodes + 'a>,
     reader: HistoryReader,
 }
 
@@ -112,7 +112,11 @@ impl fmt::Debug for RecordPages<'_> {
     }
 }
 
-impl RecordPages<'_> {
+impl<'a> RecordPages<'a> {
+    pub(crate) fn new(nodes: Box<dyn Nodes + 'a>, reader: HistoryReader) -> Self {
+        Self { nodes, reader }
+    }
+
     /// Only the records after the one with this number.
     pub fn after(mut self, seq: u64) -> Self {
         self.reader.after = seq;
@@ -128,7 +132,7 @@ impl RecordPages<'_> {
     /// # Cancel safety
     /// Safe. The next call asks for the same page again.
     pub async fn next_page(&mut self) -> Result<Option<Vec<RecordReport>>, AdminError> {
-        let page = self.reader.next_page(&self.nodes).await?;
+        let page = self.reader.next_page(&*self.nodes).await?;
         Ok(page.map(|page| page.into_iter().map(RecordReport::of).collect()))
     }
 }

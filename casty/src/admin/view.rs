@@ -325,63 +325,68 @@ impl View {
         }
     }
 
-    fn copies(&self, kind: &str, shard: ShardId) -> Option<ShardCopiesReport> {
-        let places = self.map.copies.get(kind)?.shards.get(shard.index())?;
-        let node = |store: StoreNo| {
-            let place = self.map.stores.get(&store)?;
-            Some(place.holder.node.clone())
-        };
-        let waits_for = self.map.waits_for(kind, shard).into_iter();
-        Some(ShardCopiesReport {
-            in_sync: places.in_sync.stores().filter_map(node).collect(),
-            wanted: places.wanted.and_then(node),
-            waits_for: waits_for.filter_map(node).collect(),
-        })
-    }
-
     pub(super) fn shards(&self) -> ShardHomes {
-        let named = |slot: Option<Slot>| Some(self.map.by_slot(slot?)?.0.clone());
-        let kinds = self.map.kinds.iter().map(|(name, table)| KindReport {
-            name: name.clone(),
-            shards: table.len(),
-            copies: self.map.copies.get(name).map(|copies| CopiesReport {
-                copies: copies.settings.most(),
-                copies_min: usize::from(copies.min),
-            }),
-            homes: (0..)
-                .map(ShardId)
-                .zip(table.iter())
-                .filter(|(_, home)| home.epoch != Epoch::ZERO)
-                .map(|(shard, home)| HomeReport {
-                    shard,
-                    owner: named(home.owner),
-                    epoch: home.epoch,
-                    moving_to: named(home.moving),
-                    copies: self.copies(name, shard),
-                })
-                .collect(),
-        });
-        let members = self.map.members.iter().map(|(id, member)| {
-            let owned = |table: &[crate::protocol::map::ShardHome]| {
-                let owned = table.iter().filter(|home| home.owner == Some(member.slot));
-                owned.count()
-            };
-            let kinds = self.map.kinds.iter();
-            let kinds: BTreeMap<String, usize> = kinds
-                .map(|(name, table)| (name.clone(), owned(table)))
-                .filter(|(_, count)| *count > 0)
-                .collect();
-            ShardTotals {
-                id: id.clone(),
-                total: kinds.values().sum(),
-                kinds,
-            }
-        });
-        ShardHomes {
-            map: self.version(),
-            kinds: kinds.collect(),
-            members: members.collect(),
+        shard_homes(&self.map)
+    }
+}
+
+fn shard_copies(map: &ClusterMap, kind: &str, shard: ShardId) -> Option<ShardCopiesReport> {
+    let places = map.copies.get(kind)?.shards.get(shard.index())?;
+    let node = |store: StoreNo| {
+        let place = map.stores.get(&store)?;
+        Some(place.holder.node.clone())
+    };
+    let waits_for = map.waits_for(kind, shard).into_iter();
+    Some(ShardCopiesReport {
+        in_sync: places.in_sync.stores().filter_map(node).collect(),
+        wanted: places.wanted.and_then(node),
+        waits_for: waits_for.filter_map(node).collect(),
+    })
+}
+
+/// The homes of all shards, by a map.
+pub(crate) fn shard_homes(map: &ClusterMap) -> ShardHomes {
+    let named = |slot: Option<Slot>| Some(map.by_slot(slot?)?.0.clone());
+    let kinds = map.kinds.iter().map(|(name, table)| KindReport {
+        name: name.clone(),
+        shards: table.len(),
+        copies: map.copies.get(name).map(|copies| CopiesReport {
+            copies: copies.settings.most(),
+            copies_min: usize::from(copies.min),
+        }),
+        homes: (0..)
+            .map(ShardId)
+            .zip(table.iter())
+            .filter(|(_, home)| home.epoch != Epoch::ZERO)
+            .map(|(shard, home)| HomeReport {
+                shard,
+                owner: named(home.owner),
+                epoch: home.epoch,
+                moving_to: named(home.moving),
+                copies: shard_copies(map, name, shard),
+            })
+            .collect(),
+    });
+    let members = map.members.iter().map(|(id, member)| {
+        let owned = |table: &[crate::protocol::map::ShardHome]| {
+            let owned = table.iter().filter(|home| home.owner == Some(member.slot));
+            owned.count()
+        };
+        let kinds = map.kinds.iter();
+        let kinds: BTreeMap<String, usize> = kinds
+            .map(|(name, table)| (name.clone(), owned(table)))
+            .filter(|(_, count)| *count > 0)
+            .collect();
+        ShardTotals {
+            id: id.clone(),
+            total: kinds.values().sum(),
+            kinds,
         }
+    });
+    ShardHomes {
+        map: version_of(map),
+        kinds: kinds.collect(),
+        members: members.collect(),
     }
 }
 

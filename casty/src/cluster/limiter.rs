@@ -112,7 +112,6 @@ impl Limiter {
     }
 
     /// How many connections there are from other processes.
-    #[cfg(feature = "metrics")]
     pub(crate) fn accepted(&self) -> usize {
         lock(&self.accepted).count
     }

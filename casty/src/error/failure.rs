@@ -107,6 +107,9 @@ pub enum Failure {
     Unreadable {
         reason: String,
     },
+    /// The message is for an active entity alone, and this one is not. No other sender learns of
+    /// it.
+    NotActive,
 }
 
 impl Failure {
@@ -226,6 +229,7 @@ impl fmt::Display for Failure {
                 f,
                 "the sender is at a limit of the target's node: `{limit}` is {max} there"
             ),
+            Self::NotActive => f.write_str("the entity is not active"),
             Self::OutboxFull { waiting } => write!(
                 f,
                 "what the entity has changed is not stored: {waiting} sends of its shard wait for \

@@ -390,7 +390,8 @@ impl<E> From<Failure> for AskError<E> {
             },
             Failure::Unhandled { state, message } => Self::Unhandled { state, message },
             Failure::Panicked { message } => Self::Panicked { message },
-            Failure::Stopped => Self::Stopped,
+            // Those who ask for an active entity alone get `None` instead.
+            Failure::Stopped | Failure::NotActive => Self::Stopped,
             Failure::Full | Failure::MailboxFull => Self::Full,
             Failure::UnknownEntity { name, role } => Self::UnknownEntity { name, role },
             Failure::NoQuorum => Self::NoQuorum,

@@ -11,6 +11,7 @@ mod entities;
 mod exposed;
 mod history;
 mod journal;
+mod looks;
 mod map_dir;
 #[cfg(feature = "metrics")]
 mod metrics;

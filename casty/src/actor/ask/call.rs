@@ -240,7 +240,7 @@ pub(super) fn send_later<A: Actor>(
     held::send(to, rejected.envelope)
 }
 
-fn refused<A: Actor>(rejected: Rejected<A>) -> TellError<A::Message> {
+pub(super) fn refused<A: Actor>(rejected: Rejected<A>) -> TellError<A::Message> {
     TellError::new(rejected.envelope.message, rejected.failure)
 }
 

@@ -7,6 +7,7 @@ pub(crate) mod call;
 pub(crate) mod chain;
 pub(crate) mod deadlines;
 pub(crate) mod held;
+pub(crate) mod if_active;
 pub(crate) mod keyed;
 pub(crate) mod one_shot;
 pub(crate) mod promise;

@@ -20,7 +20,7 @@ use crate::{
 pub(crate) enum Conveyed {
     Asked(RemoteAsk),
     /// No asker waits for an answer.
-    Told(CameFrom),
+    Told(CameFrom, Option<Terms>),
 }
 
 /// An ask that came over a connection: the way back, and the actors that wait for the answer.

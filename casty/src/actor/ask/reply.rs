@@ -187,7 +187,7 @@ impl<R: Reply> ReplyTo<R> {
 impl<R> From<Conveyed> for ReplyTo<R> {
     fn from(received: Conveyed) -> Self {
         match received {
-            Conveyed::Told(from) => Self::Told(from),
+            Conveyed::Told(from, terms) => Self::Told(from).on_terms(terms),
             Conveyed::Asked(RemoteAsk {
                 reply,
                 chain,
@@ -206,6 +206,7 @@ impl<R> ReplyTo<R> {
     pub(crate) fn is_nobody(&self) -> bool {
         match self {
             Self::Guarded(guarded) => guarded.0.is_nobody(),
+            Self::OnTerms(on_terms) => on_terms.0.is_nobody(),
             other => matches!(other, Self::Nobody | Self::Told(_) | Self::Own(_)),
         }
     }
@@ -230,6 +231,7 @@ impl<R> ReplyTo<R> {
         match self {
             Self::Remote(remote) => remote.has_ended(),
             Self::RemoteActor(remote) => remote.0.has_ended(),
+            Self::OnTerms(on_terms) => on_terms.0.is_orphaned(),
             _ => false,
         }
     }
@@ -245,6 +247,12 @@ impl<R> ReplyTo<R> {
             Some(terms) => Self::OnTerms(Box::new((self, terms))),
             None => self,
         }
+    }
+
+    /// Whether the message is for an entity that is active, and starts none.
+    #[inline]
+    pub(crate) fn is_for_active(&self) -> bool {
+        matches!(self, Self::OnTerms(on_terms) if on_terms.1.is_for_active)
     }
 
     /// What the asker wants besides an answer.
@@ -327,7 +335,10 @@ impl<R> ReplyTo<R> {
         failure: Failure,
     ) {
         if self.is_nobody() {
-            runtime.dead_letter(to(), message, failure.into());
+            // What is for an active entity alone is not lost if there is none.
+            if failure != Failure::NotActive {
+                runtime.dead_letter(to(), message, failure.into());
+            }
         } else {
             self.fail(failure);
         }

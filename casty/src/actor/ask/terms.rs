@@ -45,6 +45,8 @@ pub(crate) struct Terms {
     pub(crate) wants_position: bool,
     /// The message is part of a record of its sender, and is handled once.
     pub(crate) once: Option<Box<OnceTerms>>,
+    /// The message is for an entity that is active, and starts none.
+    pub(crate) is_for_active: bool,
     seen: Seen,
     /// Why they could not be read, if they could not. The ask fails for it.
     unreadable: Option<String>,
@@ -64,13 +66,13 @@ enum Seen {
     Latest(Arc<Progress>),
 }
 
-/// The key, whether the position is wanted, the chain, and by which send or reminder it is. Later
-/// versions may add to it.
-struct WireTerms(Option<String>, bool, ByteBuf, Option<Box<OnceTerms>>);
+/// The key, whether the position is wanted, the chain, by which send or reminder it is, and whether
+/// it is for an active entity alone. Later versions may add to it.
+struct WireTerms(Option<String>, bool, ByteBuf, Option<Box<OnceTerms>>, bool);
 
 impl Serialize for WireTerms {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        (&self.0, self.1, &self.2, &self.3).serialize(to)
+        (&self.0, self.1, &self.2, &self.3, self.4).serialize(to)
     }
 }
 
@@ -99,8 +101,9 @@ impl<'de> Visitor<'de> for Elements {
             return Err(S::Error::custom("the terms of the ask end too early"));
         };
         let once = seq.next_element()?.unwrap_or_default();
+        let is_for_active = seq.next_element()?.unwrap_or_default();
         while seq.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(WireTerms(key, wants_position, chain, once))
+        Ok(WireTerms(key, wants_position, chain, once, is_for_active))
     }
 }
 
@@ -110,7 +113,7 @@ pub(crate) fn claims_a_record(chain: &[u8]) -> bool {
     let Some((&MARK, terms)) = chain.split_first() else {
         return false;
     };
-    codec::decode::<WireTerms>(terms).map_or(true, |WireTerms(.., once)| once.is_some())
+    codec::decode::<WireTerms>(terms).map_or(true, |WireTerms(.., once, _)| once.is_some())
 }
 
 impl Terms {
@@ -126,6 +129,14 @@ impl Terms {
     pub(crate) fn once(once: OnceTerms) -> Self {
         Self {
             once: Some(Box::new(once)),
+            ..Self::default()
+        }
+    }
+
+    /// Those of a message for an active entity alone.
+    pub(crate) fn if_active() -> Self {
+        Self {
+            is_for_active: true,
             ..Self::default()
         }
     }
@@ -194,7 +205,8 @@ impl Terms {
         let chain = ByteBuf::from(if fits { chain } else { Vec::new() });
         let mut out = vec![MARK];
         let once = self.once.clone();
-        let terms = WireTerms(self.key.clone(), self.wants_position, chain, once);
+        let key = self.key.clone();
+        let terms = WireTerms(key, self.wants_position, chain, once, self.is_for_active);
         if codec::encode(&terms, &mut out).is_err() {
             out.clear();
         }
@@ -206,9 +218,10 @@ impl Terms {
 pub(crate) fn split(bytes: &[u8]) -> (Option<Terms>, Cow<'_, [u8]>) {
     match bytes.split_first() {
         Some((&MARK, rest)) => match codec::decode::<WireTerms>(rest) {
-            Ok(WireTerms(key, wants_position, chain, once)) => {
+            Ok(WireTerms(key, wants_position, chain, once, is_for_active)) => {
                 let terms = Terms {
                     once,
+                    is_for_active,
                     ..Terms::new(key, wants_position)
                 };
                 (Some(terms), Cow::Owned(chain.into_vec()))
@@ -270,6 +283,7 @@ mod tests {
             true,
             ByteBuf::from(*b"chain"),
             once,
+            true,
             "more",
             [7, 8],
         );
@@ -281,7 +295,14 @@ mod tests {
             (read.key.as_deref(), read.wants_position),
             (Some("k"), true)
         );
+        assert!(read.is_for_active);
         assert_eq!(*chain, *b"chain");
+        // And what an earlier one does not say is not so.
+        let mut bytes = vec![MARK];
+        codec::encode(&(None::<&str>, true, ByteBuf::new()), &mut bytes).unwrap();
+        let (read, _) = split(&bytes);
+        let read = read.unwrap();
+        assert!(read.wants_position && read.once.is_none() && !read.is_for_active);
     }
 
     #[test]

@@ -131,6 +131,7 @@ impl dyn AnyActivation + '_ {
         boxed(async move {
             self.report(&reason);
             let cell = self.cell();
+            cell.core().present.pause();
             let policy = self.policy().on_failure;
             // A stored entity goes on from what is stored.
             let resumes =
@@ -176,6 +177,7 @@ impl dyn AnyActivation + '_ {
     pub(super) fn cut_short(&mut self, what: &'static str) -> Boxed<'_, ()> {
         boxed(async move {
             let cell = self.cell();
+            cell.core().present.pause();
             let (actor, why) = (cell.path(), cell.core().why_cut_short());
             // Of an entity that had to stop, the move of its shard says so, for all of them at
             // once.
@@ -198,7 +200,10 @@ impl dyn AnyActivation + '_ {
 
     /// The next message is handled by an activation that begins with what is stored.
     pub(super) fn begin_anew(&mut self) -> Boxed<'_, ()> {
-        boxed(async move { self.discard().await })
+        boxed(async move {
+            self.cell().core().present.pause();
+            self.discard().await;
+        })
     }
 
     /// Starts afresh because a sibling failed.

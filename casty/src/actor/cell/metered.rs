@@ -3,9 +3,9 @@
 #[cfg(feature = "metrics")]
 use tokio::time::Instant;
 
-#[cfg(feature = "metrics")]
-use crate::actor::meter::TypeMeter;
 use crate::actor::{cell::host::Host, tally::Tally};
+#[cfg(feature = "metrics")]
+use crate::actor::{handle::CellName, meter::TypeMeter};
 
 #[cfg(feature = "metrics")]
 pub(super) fn tally(host: &dyn Host, what: Tally) {
@@ -80,8 +80,10 @@ impl Uncounted {
 /// A handler that was timed took so long.
 #[cfg(feature = "metrics")]
 #[cold]
-pub(super) fn timed(host: &dyn Host, took: std::time::Duration) {
-    if let Some(meter) = host.meter() {
-        meter.took(took);
+pub(super) fn timed(host: &dyn Host, name: &CellName, took: std::time::Duration) {
+    let Some(meter) = host.meter() else { return };
+    match name {
+        CellName::Entity(id) => meter.took_by(id, took, host.runtime().coarse_millis()),
+        CellName::Actor(_) => meter.took(took),
     }
 }

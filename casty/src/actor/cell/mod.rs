@@ -45,10 +45,7 @@ mod stored;
 mod taken;
 mod turn;
 
-use std::{
-    collections::VecDeque,
-    sync::{Arc, atomic::Ordering},
-};
+use std::{collections::VecDeque, sync::Arc};
 
 use tokio::sync::oneshot;
 
@@ -67,7 +64,7 @@ use crate::{
             core::{Core, Phase, Status, Then},
             gate::{Gate, Lapses},
             mailbox::Mailbox,
-            report::CellReport,
+            report::{CellReport, Glance},
         },
         context::{
             Context,
@@ -308,12 +305,10 @@ impl<A: Actor> Cell<A> {
         self.core.epoch(&*self.host, since)
     }
 
-    /// When the last message from outside was handled, on the runtime's coarse clock; `None` where
-    /// there is no activation.
-    pub(crate) fn last_used(&self) -> Option<u32> {
-        let phase = lock(&self.inner).status.phase;
-        let is_active = !matches!(phase, Phase::Paused | Phase::Resting | Phase::Closed);
-        is_active.then(|| self.core.used.load(Ordering::Relaxed))
+    /// What those see who look at all cells. `now`: on the runtime's coarse clock.
+    pub(crate) fn glance(&self, now: u32) -> Glance {
+        let inner = lock(&self.inner);
+        Glance::new(&self.core, inner.status.phase, inner.mailbox.len(), now)
     }
 
     /// What the cell does.
@@ -322,8 +317,7 @@ impl<A: Actor> Cell<A> {
         let (mut report, asks) = {
             let inner = lock(&self.inner);
             let (status, names) = (&inner.status, A::Message::NAMES);
-            let mut report =
-                report::report(status, inner.mailbox.len(), &self.core.present, names, now);
+            let mut report = report::report(status, inner.mailbox.len(), &self.core, names, now);
             let idle = inner.activation.as_ref().and_then(|it| it.state.as_ref());
             if A::IS_MACHINE
                 && let Some(state) = idle

@@ -28,11 +28,17 @@ impl Present {
         self.0.store(0, Ordering::Relaxed);
     }
 
+    /// The handler has failed or was dropped, and none follows for now: those behind it wait on.
+    #[cold]
+    pub(super) fn pause(&self) {
+        self.0.fetch_and(0xffff << 32, Ordering::Relaxed);
+    }
+
     /// Notes the time, in milliseconds of the coarse clock, if none is noted.
     #[cold]
     pub(super) fn note(&self, now: impl FnOnce() -> u32) {
         let packed = self.0.load(Ordering::Relaxed);
-        if packed != 0 && packed.trailing_zeros() >= 32 {
+        if packed >> 63 == 1 && packed.trailing_zeros() >= 32 {
             let noted = packed | u64::from(now().max(1));
             // Otherwise it handles another message by now.
             let _ = self
@@ -41,15 +47,16 @@ impl Present {
         }
     }
 
-    /// The index, how many wait behind it, and since when.
-    pub(super) fn read(&self, now: u32) -> Option<(usize, usize, u32)> {
+    /// The index of what is handled and since when, and how many wait behind it.
+    pub(super) fn read(&self, now: u32) -> (Option<(usize, u32)>, usize) {
         self.note(|| now);
         let packed = self.0.load(Ordering::Relaxed);
         let index = usize::try_from(packed >> 48).unwrap_or_default();
         let behind = usize::try_from(packed >> 32 & 0xffff).unwrap_or_default();
         #[expect(clippy::cast_possible_truncation, reason = "it is the lower half")]
         let since = packed as u32;
-        (index & 0x8000 != 0).then_some((index & 0x7fff, behind, since))
+        let handled = (index & 0x8000 != 0).then_some((index & 0x7fff, since));
+        (handled, behind)
     }
 }
 
@@ -88,16 +95,24 @@ mod tests {
     #[test]
     fn what_is_handled_is_read_as_it_was_written() {
         let present = Present::default();
-        assert_eq!(present.read(5), None);
+        assert_eq!(present.read(5), (None, 0));
         present.begin(0, 0);
-        assert_eq!(present.read(5), Some((0, 0, 5)));
-        assert_eq!(present.read(9), Some((0, 0, 5)), "it was looked at before");
+        assert_eq!(present.read(5), (Some((0, 5)), 0));
+        assert_eq!(
+            present.read(9),
+            (Some((0, 5)), 0),
+            "it was looked at before"
+        );
         present.begin(37, 63);
         present.note(|| 11);
         present.note(|| 12);
-        assert_eq!(present.read(20), Some((37, 63, 11)));
-        present.end();
+        assert_eq!(present.read(20), (Some((37, 11)), 63));
+        present.pause();
         present.note(|| 13);
-        assert_eq!(present.read(20), None);
+        assert_eq!(present.read(20), (None, 63), "its batch still waits");
+        present.begin(1, 62);
+        present.end();
+        present.note(|| 14);
+        assert_eq!(present.read(20), (None, 0));
     }
 }

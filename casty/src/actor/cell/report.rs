@@ -1,12 +1,10 @@
 //! What a cell tells of itself, to programs and people who ask why it does not answer.
 
-use std::time::Duration;
+use std::{sync::atomic::Ordering, time::Duration};
 
-use super::{
-    core::{Phase, Status},
-    present::Present,
-};
 use serde::{Deserialize, Serialize};
+
+use super::core::{Core, Phase, Status};
 
 use crate::actor::ask::chain::PendingAsk;
 
@@ -21,8 +19,36 @@ pub(crate) struct CellReport {
     pub(crate) queued: usize,
     /// The message whose handler runs, and for how long, to a few milliseconds.
     pub(crate) handling: Option<(&'static str, Duration)>,
+    /// Whether the handler awaits something. Else it keeps a thread for itself.
+    pub(crate) awaits: bool,
     /// What the handler has asked, and has no answer to.
     pub(crate) asks: Vec<PendingAsk>,
+}
+
+/// What is seen of a cell at a glance: of a million of them in a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Glance {
+    /// When the last message from outside was handled, on the runtime's coarse clock; `None` where
+    /// there is no activation.
+    pub(crate) last_used: Option<u32>,
+    /// How many messages wait.
+    pub(crate) queued: usize,
+    /// For how many milliseconds a handler runs, if one does.
+    pub(crate) handling_for: Option<u32>,
+}
+
+impl Glance {
+    /// `now`: on the runtime's coarse clock.
+    pub(super) fn new(core: &Core, phase: Phase, queued: usize, now: u32) -> Self {
+        let is_active = !matches!(phase, Phase::Paused | Phase::Resting | Phase::Closed);
+        let runs = !matches!(phase, Phase::Idle | Phase::Closed);
+        let handled = runs.then(|| core.present.read(now).0).flatten();
+        Self {
+            last_used: is_active.then(|| core.used.load(Ordering::Relaxed)),
+            queued,
+            handling_for: handled.map(|(_, since)| now.wrapping_sub(since)),
+        }
+    }
 }
 
 /// What an active entity does, as `Admin::why` tells.
@@ -46,15 +72,15 @@ pub enum Activity {
 pub(super) fn report(
     status: &Status,
     queued: usize,
-    present: &Present,
+    core: &Core,
     names: &'static [&'static str],
     now: u32,
 ) -> CellReport {
-    let present = match status.phase {
-        Phase::Idle | Phase::Closed => None,
-        _ => present.read(now),
+    let (handled, behind) = match status.phase {
+        Phase::Idle | Phase::Closed => (None, 0),
+        _ => core.present.read(now),
     };
-    let handling = present.map(|(index, _, since)| {
+    let handling = handled.map(|(index, since)| {
         let name = names.get(index).copied().unwrap_or("?");
         (name, Duration::from_millis(now.wrapping_sub(since).into()))
     });
@@ -68,8 +94,9 @@ pub(super) fn report(
             Phase::Closed => Activity::HasEnded,
         },
         state: status.seen.as_ref().and_then(|seen| seen.state),
-        queued: queued + present.map_or(0, |(_, behind, _)| behind),
+        queued: queued + behind,
         handling,
+        awaits: core.is_awaiting(),
         asks: Vec::new(),
     }
 }

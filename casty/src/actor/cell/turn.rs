@@ -186,7 +186,7 @@ impl<A: Actor> Run<A> {
     pub(super) fn end_turn(&self, begun: &Begun, handled: &mut std::thread::Result<Handled<A>>) {
         #[cfg(feature = "metrics")]
         if let Some(since) = begun.timed {
-            metered::timed(&*self.cell.host, since.elapsed());
+            metered::timed(&*self.cell.host, &self.cell.core.name, since.elapsed());
         }
         if begun.is_caused {
             // No asker waits for the hooks that run later.

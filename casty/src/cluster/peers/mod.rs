@@ -6,6 +6,7 @@
 
 pub(crate) mod access;
 pub(crate) mod calls;
+pub(crate) mod overview;
 pub(crate) mod reads;
 pub(crate) mod remote_actors;
 pub(crate) mod rights;

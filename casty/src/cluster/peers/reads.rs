@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
+use super::overview::NodeOverview;
 use crate::{
     actor::cell::report::{Activity, CellReport},
     error::Delay,
@@ -54,6 +55,8 @@ pub(crate) enum Read {
         /// The last entity that the reader has got to.
         after: Option<EntityId>,
     },
+    /// What the node counts and sees.
+    Overview,
     /// What this node's entities have sent, and is not known to be taken.
     Outbox,
     /// Gives up what this node's entities have sent to one, and what waits longest: it is taken
@@ -119,6 +122,7 @@ pub(crate) enum ReadAnswer {
     Erased(bool),
     Log(LogPage),
     Snapshots(SnapshotPage),
+    Overview(Box<NodeOverview>),
     Outbox(OutboxPage),
     Reminders(ReminderPage),
     GivenUp(Vec<GivenUpMessage>),
@@ -142,6 +146,10 @@ pub(crate) struct EntityLook {
     /// The last failure, as far as the node remembers: its reason, how long ago, and how many
     /// there were.
     pub(crate) failure: Option<(String, Duration, u64)>,
+    /// The last moves of the shard, the latest first: how long ago, from where, to where, and
+    /// whether the node that had it was Down.
+    #[serde(default)]
+    pub(crate) moves: Vec<(Duration, NodeId, NodeId, bool)>,
 }
 
 /// What an active entity does.
@@ -163,6 +171,7 @@ impl From<CellReport> for ActiveLook {
             state,
             queued,
             handling,
+            awaits: _,
             asks,
         } = report;
         let asks = asks.into_iter().map(|ask| {

@@ -7,6 +7,7 @@ use tokio::time::{Instant, timeout};
 
 use super::{
     events::{HostedType, RECORD_BYTES_MAX},
+    glance,
     logs::{OwnedLog, in_time},
     shard::{self, Shard},
 };
@@ -49,6 +50,8 @@ pub(crate) struct Answerer<'a> {
     pub(crate) hosts: &'a (dyn Fn(&str) -> bool + Sync),
     /// `None` in a system without a network: it has all shards.
     pub(crate) map: Option<Arc<ClusterMap>>,
+    /// `None` in a system without a network.
+    pub(crate) node: Option<&'a Node>,
 }
 
 impl Answerer<'_> {
@@ -68,6 +71,12 @@ impl Answerer<'_> {
             } => self.history(&kind, &id, after, limit).await,
             Read::Look { kind, id } => self.look(&kind, &id),
             Read::Erase { kind, id } => self.erase(&kind, &id).await,
+            Read::Overview => {
+                let hosted = self.regions.iter();
+                let hosted = hosted.filter(|region| (self.hosts)(region.name()));
+                let overview = glance::overview(self.runtime, self.node, hosted).await;
+                Ok(ReadAnswer::Overview(Box::new(overview)))
+            }
             Read::Outbox => Ok(ReadAnswer::Outbox(self.outbox())),
             Read::GiveUpSends { kind, id } => {
                 Ok(ReadAnswer::GivenUp(self.give_up_sends(&kind, id)))
@@ -99,11 +108,15 @@ impl Answerer<'_> {
             return Ok(ReadAnswer::Elsewhere);
         };
         let failure = self.runtime.failures.last(kind, id.as_str());
+        let moves = region.moves_of(region.shard(id)).into_iter();
         Ok(ReadAnswer::Look(Box::new(EntityLook {
             shard: region.shard(id),
             owned_for: looked.owned_for,
             active: looked.cell.map(ActiveLook::from),
             failure: failure.map(|it| (it.reason, it.ago, it.count)),
+            moves: moves
+                .map(|(ago, moved)| (ago, moved.from, moved.to, moved.by_failover))
+                .collect(),
         })))
     }
 
@@ -387,6 +400,7 @@ pub(crate) async fn answer_of(node: &Node, read: Read) -> Result<ReadAnswer, Sto
         regions: &node.regions,
         hosts: &|kind| node.hosted.iter().any(|entry| entry.name == kind),
         map: node.map.get(),
+        node: Some(node),
     };
     answerer.answer(read).await
 }

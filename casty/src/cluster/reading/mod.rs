@@ -6,8 +6,11 @@
 pub(crate) mod answer;
 pub(crate) mod ask;
 pub(crate) mod events;
+pub(crate) mod findings;
+mod glance;
 mod logs;
 pub(crate) mod nodes;
+pub(crate) mod overview;
 pub(crate) mod reader;
 mod shard;
 pub(crate) mod why;

@@ -77,6 +77,7 @@ impl Nodes for Alone {
                 regions: &self.regions,
                 hosts: &|_| true,
                 map: None,
+                node: None,
             };
             answerer.answer(read).await.map_err(InVain::Refused)
         })

@@ -7,9 +7,12 @@ use tokio::time::Instant;
 
 use super::{answer::LIMIT_MAX, ask::InVain, nodes::Nodes};
 use crate::{
-    cluster::peers::reads::{
-        Filter, GivenUpMessage, Newest, OutboxPage, PastRecord, Read, ReadAnswer, ReminderPage,
-        Rest, SeenEntity, ShardEntities,
+    cluster::peers::{
+        overview::NodeOverview,
+        reads::{
+            Filter, GivenUpMessage, Newest, OutboxPage, PastRecord, Read, ReadAnswer, ReminderPage,
+            Rest, SeenEntity, ShardEntities,
+        },
     },
     error::StoredError,
     id::{EntityId, MemberId, NodeId, ShardId},
@@ -334,6 +337,17 @@ impl HistoryReader {
             tries.again(nodes, reason).await?;
         }
     }
+}
+
+/// What each member counts and sees, or why it does not say.
+pub(crate) async fn overviews(
+    nodes: &dyn Nodes,
+) -> Result<Vec<(MemberId, Result<Box<NodeOverview>, String>)>, StoredError> {
+    each_member(nodes, &Read::Overview, |answer| match answer {
+        ReadAnswer::Overview(overview) => Some(overview),
+        _ => None,
+    })
+    .await
 }
 
 /// What the outbox of each member has, or why it does not say.

@@ -76,6 +76,9 @@ pub struct WhyStep {
     pub waits_for: Vec<WhyAsk>,
     /// Its last failure, as far as its node remembers.
     pub last_failure: Option<WhyFailure>,
+    /// The last moves of its shard, the latest first: four at most, of those that the owner has
+    /// learned of since it was started.
+    pub last_moves: Vec<WhyMove>,
 }
 
 /// A message whose handler runs.
@@ -101,6 +104,20 @@ pub struct WhyAsk {
     pub message: String,
     /// How long ago it was sent.
     pub asked_for: Duration,
+}
+
+/// A move of the entity's shard, as the owner knows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct WhyMove {
+    /// How long ago.
+    pub ago: Duration,
+    /// The node that had the shard.
+    pub from: NodeId,
+    /// The node that got it.
+    pub to: NodeId,
+    /// Whether the node that had it was Down. Else it has handed the shard over.
+    pub by_failover: bool,
 }
 
 /// The last failure of an entity.
@@ -129,6 +146,7 @@ impl WhyStep {
             handling: None,
             waits_for: Vec::new(),
             last_failure: None,
+            last_moves: Vec::new(),
         }
     }
 
@@ -138,9 +156,18 @@ impl WhyStep {
             owned_for,
             active,
             failure,
+            moves,
         } = look;
         (self.shard, self.owned_for) = (shard.0, Some(owned_for));
         self.last_failure = failure.map(|(reason, ago, count)| WhyFailure { reason, ago, count });
+        let moves = moves.into_iter();
+        let moves = moves.map(|(ago, from, to, by_failover)| WhyMove {
+            ago,
+            from,
+            to,
+            by_failover,
+        });
+        self.last_moves = moves.collect();
         let Some(active) = active else { return };
         let ActiveLook {
             activity,

@@ -112,6 +112,15 @@ impl<E: Entity> Incoming<E> {
         let mut grant = Some(grant);
         match envelope {
             Ok(mut envelope) => {
+                let is_for_active = envelope.reply.is_for_active();
+                if is_for_active
+                    && region
+                        .local
+                        .is_not_active(shard, Some(theirs), frame.id, false)
+                {
+                    let path = || region.path(frame.id);
+                    return envelope.undelivered(&region.runtime, &path, Failure::NotActive);
+                }
                 if let Some(failure) = region.refusal(inlet, shard, Some(theirs), frame.id) {
                     let path = || region.path(frame.id);
                     return envelope.undelivered(&region.runtime, &path, failure);
@@ -126,6 +135,9 @@ impl<E: Entity> Incoming<E> {
                             drop_orphans(inlet, &cell);
                             last.cell = again.then_some(cell);
                             return;
+                        }
+                        Err(Refusal::Closed(back)) if is_for_active => {
+                            return cell.undeliverable(back, Failure::NotActive);
                         }
                         Err(Refusal::Closed(back)) => (envelope, closed) = (back, Some(cell)),
                         Err(Refusal::Full(envelope)) => {

@@ -17,11 +17,15 @@ use tokio::{
     time::Instant,
 };
 
-use super::{ShardRegion, host::ShardHost, idle, parcel::Frozen};
+use super::{ShardRegion, busiest::Busiest, host::ShardHost, idle, parcel::Frozen};
 use crate::{
     actor::{
         Entity,
-        cell::{Cell, policy::Policy, report::CellReport},
+        cell::{
+            Cell,
+            policy::Policy,
+            report::{CellReport, Glance},
+        },
         handle::{CellName, Signal},
     },
     id::{EntityId, Epoch, ShardId},
@@ -35,8 +39,8 @@ pub(super) trait EntityCell: Send + Sync {
 
     fn report(&self) -> CellReport;
 
-    /// See [`Cell::last_used`].
-    fn last_used(&self) -> Option<u32>;
+    /// See [`Cell::glance`].
+    fn glance(&self, now: u32) -> Glance;
 
     fn wake(self: Arc<Self>);
 
@@ -68,8 +72,8 @@ impl<E: Entity> EntityCell for Cell<E> {
         self.report()
     }
 
-    fn last_used(&self) -> Option<u32> {
-        self.last_used()
+    fn glance(&self, now: u32) -> Glance {
+        self.glance(now)
     }
 
     fn wake(self: Arc<Self>) {
@@ -295,7 +299,7 @@ impl LocalShards {
         for shard in &self.shards {
             let cells = &lock(shard).cells;
             let since = |cell: &Arc<dyn EntityCell>| {
-                let used = cell.last_used()?;
+                let used = cell.glance(now).last_used?;
                 Some((now.wrapping_sub(used), (used, cell.clone())))
             };
             idle.extend(cells.values().filter_map(since));
@@ -330,6 +334,15 @@ impl LocalShards {
             owned_for: since.elapsed(),
             cell: cell.map(|cell| cell.report()),
         })
+    }
+
+    /// Looks for the busiest entities of a shard.
+    pub(super) fn look_for(&self, shard: ShardId, busiest: &mut Busiest) {
+        if let Some(local) = self.get(shard) {
+            for cell in local.cells.values() {
+                busiest.look(cell);
+            }
+        }
     }
 
     /// The first active entities of a shard after `after` whose ids begin with `prefix`, in order.
@@ -428,6 +441,19 @@ impl LocalShards {
             return false;
         };
         local.hold.takes(epoch) && !local.cells.contains_key(id)
+    }
+
+    /// Whether a message for an active entity alone finds none, in a shard that is here.
+    /// `has_closed`: its cell was found, and has closed.
+    #[cold]
+    pub(super) fn is_not_active(
+        &self,
+        shard: ShardId,
+        epoch: Option<Epoch>,
+        id: &str,
+        has_closed: bool,
+    ) -> bool {
+        has_closed || self.would_start(shard, epoch, id)
     }
 
     /// Makes a cell, in place of a closed one if there is one.

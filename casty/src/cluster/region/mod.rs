@@ -8,6 +8,7 @@
 //! knows its type by an [`EntityType`]. Only the hot paths are generic: the routes of
 //! [outward], and [`Incoming`].
 
+mod busiest;
 mod entity_type;
 mod erasure;
 mod explain;
@@ -16,6 +17,7 @@ mod host;
 mod idle;
 mod inward;
 mod local;
+mod moves;
 mod moving;
 mod outward;
 mod parcel;
@@ -41,15 +43,18 @@ use tokio::{
 #[cfg(feature = "metrics")]
 use crate::actor::meter::TypeMeter;
 pub(crate) use crate::cluster::region::{
+    busiest::Busiest,
     entity_type::EntityType,
     homes::FENCE,
     inward::Inward,
+    moves::Moved,
     parcel::{Parcel, Piece, parts},
     parked::received,
 };
 use crate::cluster::region::{
     homes::FastHome,
     local::{EntityCell, LocalShards, Logs, Looked},
+    moves::LastMoves,
     moving::Arrived,
     parked::{Parked, ParkedFrame},
 };
@@ -148,6 +153,10 @@ pub(crate) trait AnyRegion: Send + Sync {
     /// What this node knows of an entity. `None`: its shard is not here.
     fn look(&self, id: &EntityId) -> Option<Looked>;
 
+    /// The last moves of a shard that this node has learned of, the latest first, and how long ago
+    /// each was.
+    fn moves_of(&self, shard: ShardId) -> Vec<(Duration, Moved)>;
+
     /// Whether this node owns a shard.
     fn owns(&self, shard: ShardId) -> bool;
 
@@ -165,6 +174,9 @@ pub(crate) trait AnyRegion: Send + Sync {
 
     /// Has an owner found for a shard that has none.
     fn find_owner(&self, shard: ShardId);
+
+    /// Looks for the busiest entities of a shard.
+    fn look_for(&self, shard: ShardId, busiest: &mut Busiest);
 
     /// The first active entities of a shard after `after` whose ids begin with `prefix`, in the
     /// order of their ids.
@@ -255,6 +267,7 @@ pub(crate) struct ShardRegion {
     #[cfg(feature = "metrics")]
     meter: TypeMeter,
     arrived: Mutex<Arrived>,
+    moves: Mutex<LastMoves>,
     mesh: Option<Weak<dyn Mesh>>,
     /// How long the entities of a shard that moves may take to stop.
     stop_timeout: Duration,
@@ -306,6 +319,7 @@ impl ShardRegion {
             machine: Mutex::new(machine),
             local: LocalShards::new(shards.get(), alone, policy, logs),
             arrived: Mutex::default(),
+            moves: Mutex::default(),
             #[cfg(feature = "metrics")]
             meter: TypeMeter::new(messages),
             mesh,
@@ -517,7 +531,12 @@ impl AnyRegion for ShardRegion {
         let down: Vec<Slot> = down.map(|member| member.slot).collect();
         let mut machine = lock(&self.machine);
         let (mut changed, mut effects, mut taken) = (false, Vec::new(), Vec::new());
+        let owners = |slot| {
+            let (id, member) = map.by_slot(slot)?;
+            Some((&id.node, member.status != Status::Down))
+        };
         for (shard, home) in (0..self.shards.get()).map(ShardId).zip(table.iter()) {
+            let owner = home.owner;
             let home = match home.owner {
                 None => Home::Unknown,
                 Some(owner) if Some(owner) == me => {
@@ -534,6 +553,7 @@ impl AnyRegion for ShardRegion {
                 continue;
             }
             changed = true;
+            lock(&self.moves).learn(shard, owner, owners, Instant::now());
             effects.extend(machine.handle_home(shard, home));
             match home {
                 Home::Here(epoch) if machine.home(shard) == home => {
@@ -613,6 +633,14 @@ impl AnyRegion for ShardRegion {
 
     fn look(&self, id: &EntityId) -> Option<Looked> {
         self.local.look(id.shard(self.shards), id.as_str())
+    }
+
+    fn moves_of(&self, shard: ShardId) -> Vec<(Duration, Moved)> {
+        lock(&self.moves).of(shard, Instant::now())
+    }
+
+    fn look_for(&self, shard: ShardId, busiest: &mut Busiest) {
+        self.local.look_for(shard, busiest);
     }
 
     fn owns(&self, shard: ShardId) -> bool {

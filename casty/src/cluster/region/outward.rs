@@ -81,6 +81,13 @@ impl ShardRegion {
     ) -> Result<Option<Envelope<E>>, Rejected<E>> {
         let mut closed = None;
         loop {
+            if envelope.reply.is_for_active()
+                && self
+                    .local
+                    .is_not_active(shard, None, id.as_str(), closed.is_some())
+            {
+                return Err(Rejected::new(envelope, Failure::NotActive));
+            }
             let cell = self.cell::<E>(shard, None, id.as_str(), &|| id.clone(), closed.as_ref());
             let Some(cell) = cell else {
                 return Ok(Some(envelope));

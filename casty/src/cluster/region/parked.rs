@@ -70,6 +70,15 @@ impl<E: Entity> ParkedEnvelope for Envelope<E> {
     ) -> Option<Box<dyn ParkedEnvelope>> {
         let (mut envelope, mut closed) = (*self, None);
         loop {
+            if envelope.reply.is_for_active()
+                && region
+                    .local
+                    .is_not_active(shard, None, id.as_str(), closed.is_some())
+            {
+                let path = || region.path(id);
+                envelope.undelivered(&region.runtime, &path, Failure::NotActive);
+                return None;
+            }
             let cell = region.cell::<E>(shard, None, id.as_str(), &|| id.clone(), closed.as_ref());
             let Some(cell) = cell else {
                 return Some(Box::new(envelope));
@@ -167,7 +176,8 @@ pub(crate) fn received(
     chain: &[u8],
 ) -> Conveyed {
     if correlation == 0 {
-        return Conveyed::Told(inlet.came_from());
+        let terms = (!chain.is_empty()).then(|| terms::split(chain).0);
+        return Conveyed::Told(inlet.came_from(), terms.flatten());
     }
     let (terms, chain) = terms::split(chain);
     Conveyed::Asked(RemoteAsk {
@@ -185,10 +195,10 @@ impl Origin {
         chain: &[u8],
     ) -> (ReplyTo<R>, Option<Credit>) {
         match self {
-            Self::Own(None) => (ReplyTo::Nobody, None),
-            Self::Own(Some(pending)) => {
+            Self::Own(pending) => {
                 let (terms, _) = terms::split(chain);
-                (ReplyTo::Relay(pending).on_terms(terms), None)
+                let reply = pending.map_or(ReplyTo::Nobody, ReplyTo::Relay);
+                (reply.on_terms(terms), None)
             }
             Self::Peer(peer) => (
                 received(runtime, &peer.inlet, peer.correlation, peer.epoch, chain).into(),

@@ -210,6 +210,7 @@ impl<M> TellError<M> {
             // The other failures happen after a message was accepted, and a tell does not wait for
             // that.
             Failure::Stopped
+            | Failure::NotActive
             | Failure::Deadlock { .. }
             | Failure::Unhandled { .. }
             | Failure::Panicked { .. }

@@ -222,11 +222,7 @@ impl ClusterMap {
     /// lost for good.
     pub(crate) fn copies_min_goal(&self, kind: &str) -> Option<u8> {
         let copies = self.copies.get(kind)?;
-        let there = self.stores.keys().filter(|store| {
-            let process = self.process_in(**store);
-            process.is_some_and(|process| self.hosts(process, kind))
-        });
-        let most = Self::min_for(copies, there.count());
+        let most = Self::min_for(copies, self.stores_there(kind));
         let expected = self.stores_expected(kind);
         let least = Self::min_for(copies, expected);
         if most > copies.min && Self::all_have(copies, most) {
@@ -235,6 +231,26 @@ impl ClusterMap {
             // If nobody stays, all are about to stop, and will come back.
             (least < copies.min && expected > 0).then_some(least)
         }
+    }
+
+    /// The stores of members that are Up and host a type.
+    fn stores_there(&self, kind: &str) -> usize {
+        let there = self.stores.keys().filter(|store| {
+            let process = self.process_in(**store);
+            process.is_some_and(|process| self.hosts(process, kind))
+        });
+        there.count()
+    }
+
+    /// How many shards have fewer copies in sync than there could be on the members that are Up.
+    pub(crate) fn lacking_copies(&self) -> usize {
+        let of_kind = |(kind, copies): (&String, &KindCopies)| {
+            let goal = copies.settings.most().min(self.stores_there(kind));
+            let sets = copies.shards.iter().map(|places| places.in_sync);
+            sets.filter(|set| !set.is_empty() && set.count() < goal)
+                .count()
+        };
+        self.copies.iter().map(of_kind).sum()
     }
 
     fn all_have(copies: &KindCopies, count: u8) -> bool {
