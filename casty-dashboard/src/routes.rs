@@ -41,6 +41,9 @@ const RECORDS_MAX: u64 = 20;
 /// How many pages of a list are looked through for one entity: those whose ids begin with its own.
 const LOOKED_THROUGH: usize = 8;
 
+/// How many questions are answered at a time. Each may ask all nodes.
+const QUESTIONS_MAX: usize = 8;
+
 /// How often a stream says that it lives, so that proxies keep it.
 const ALIVE_EVERY: Duration = Duration::from_secs(15);
 
@@ -55,12 +58,13 @@ struct Page {
     node: ActorSystem,
     sampler: Sampler,
     viewers: Arc<Semaphore>,
+    questions: Arc<Semaphore>,
     ended: CancellationToken,
 }
 
 /// The dashboard of a node as a router, for a server of one's own: the page at `/`, `/metrics` for
 /// Prometheus, and the [probes](health()). Nest it where operators alone get to: it shows the ids
-/// of entities and the names of messages, and authenticates nobody.
+/// of entities and what is stored of them, and authenticates nobody.
 ///
 /// ```
 /// use casty::prelude::*;
@@ -88,27 +92,40 @@ pub(crate) fn router_until<S: Clone + Send + Sync + 'static>(
         node: node.clone(),
         sampler: Sampler::new(node.clone()),
         viewers: Arc::new(Semaphore::new(VIEWERS_MAX)),
+        questions: Arc::new(Semaphore::new(QUESTIONS_MAX)),
         ended,
     };
     let html = "text/html; charset=utf-8";
     let script = "text/javascript; charset=utf-8";
     let style = "text/css; charset=utf-8";
+    let questions = Router::new()
+        .route("/api/entities", get(entities))
+        .route("/api/why", get(why))
+        .route("/api/shards", get(shards))
+        .route("/metrics", get(metrics))
+        .layer(middleware::from_fn_with_state(page.clone(), in_turn));
     Router::new()
         .route("/", file(html, include_str!("page/index.html")))
         .route("/app.js", file(script, include_str!("page/app.js")))
         .route("/style.css", file(style, include_str!("page/style.css")))
         .route("/api/stream", get(samples))
-        .route("/api/entities", get(entities))
-        .route("/api/why", get(why))
-        .route("/api/shards", get(shards))
+        .merge(questions)
         .layer(middleware::from_fn(guarded))
-        .route("/metrics", get(metrics))
         .with_state(page)
         .merge(health(node))
 }
 
 fn file(kind: &'static str, text: &'static str) -> axum::routing::MethodRouter<Page> {
     get(move || async move { ([(header::CONTENT_TYPE, kind)], text) })
+}
+
+/// Answers so many questions at a time, and no more.
+async fn in_turn(State(page): State<Page>, request: Request, next: Next) -> Response {
+    let Ok(_turn) = page.questions.try_acquire() else {
+        let reason = format!("{QUESTIONS_MAX} questions are being answered already");
+        return Refused(StatusCode::SERVICE_UNAVAILABLE, reason).into_response();
+    };
+    next.run(request).await
 }
 
 async fn guarded(request: Request, next: Next) -> Response {
@@ -312,8 +329,14 @@ async fn why(
 
 /// The last records of an entity, the latest first. None if nothing is stored of it.
 async fn records(node: &ActorSystem, kind: &str, id: &str) -> Result<Vec<String>, AdminError> {
-    let Some(last) = last_record(node, kind, id).await? else {
-        return Ok(Vec::new());
+    let last = match last_record(node, kind, id).await? {
+        LastRecord::Number(last) => last,
+        LastRecord::Nothing => return Ok(Vec::new()),
+        LastRecord::NotFound => {
+            return Ok(vec![
+                "not looked for: too many ids begin with this one; see `casty history`".to_owned(),
+            ]);
+        }
     };
     let mut pages = node
         .records_of(kind, id)
@@ -328,20 +351,28 @@ async fn records(node: &ActorSystem, kind: &str, id: &str) -> Result<Vec<String>
 }
 
 /// The number of the last record of an entity.
-async fn last_record(node: &ActorSystem, kind: &str, id: &str) -> Result<Option<u64>, StoredError> {
+enum LastRecord {
+    Number(u64),
+    /// Nothing is stored of it.
+    Nothing,
+    /// It may be among those that were not looked at.
+    NotFound,
+}
+
+async fn last_record(node: &ActorSystem, kind: &str, id: &str) -> Result<LastRecord, StoredError> {
     let mut listing = node.entities_of(kind).stored().starting_with(id);
     for _ in 0..LOOKED_THROUGH {
         let page = match listing.next_page().await {
             Ok(Some(page)) => page,
-            Ok(None) | Err(StoredError::NotStored { .. }) => break,
+            Ok(None) | Err(StoredError::NotStored { .. }) => return Ok(LastRecord::Nothing),
             Err(error) => return Err(error),
         };
         let mut found = page.into_iter().filter(|it| it.id.as_str() == id);
         if let Some(stored) = found.find_map(|it| it.stored) {
-            return Ok(Some(stored.seq));
+            return Ok(LastRecord::Number(stored.seq));
         }
     }
-    Ok(None)
+    Ok(LastRecord::NotFound)
 }
 
 /// A record on one line.

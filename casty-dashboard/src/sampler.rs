@@ -39,7 +39,6 @@ struct Inner {
 
 struct Looking {
     tell: watch::Sender<Told>,
-    #[cfg_attr(not(test), expect(dead_code, reason = "tests see that it ends"))]
     task: AbortHandle,
 }
 
@@ -55,10 +54,12 @@ impl Sampler {
     pub(crate) fn view(&self) -> watch::Receiver<Told> {
         let looking = &self.0.looking;
         let mut looking = looking.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(Looking { tell, .. }) = &*looking
-            && tell.receiver_count() > 0
-        {
-            return tell.subscribe();
+        if let Some(Looking { tell, task }) = &*looking {
+            // In this order: the last of the others may just go.
+            let viewer = tell.subscribe();
+            if tell.receiver_count() > 1 && !task.is_finished() {
+                return viewer;
+            }
         }
         let (tell, viewer) = watch::channel(Told::Nothing);
         let task = tokio::spawn(look(self.0.node.clone(), tell.clone()));

@@ -1,6 +1,6 @@
 //! A server of the dashboard's own.
 
-use std::{io, net::SocketAddr};
+use std::{io, net::SocketAddr, time::Duration};
 
 use axum::{
     Router,
@@ -18,7 +18,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::routes::router_until;
 
-/// A dashboard that is served. It ends when it is dropped, or [shut down](Self::shutdown).
+/// How long the last answers may take.
+const ENDS_WITHIN: Duration = Duration::from_secs(5);
+
+/// A dashboard that is served. It takes no connections any more once it is dropped, or
+/// [shut down](Self::shutdown).
 #[derive(Debug)]
 #[must_use = "a dropped dashboard is not served"]
 pub struct Dashboard {
@@ -47,7 +51,10 @@ pub enum ServeError {
 
 /// Serves the dashboard of a node on an address of this host alone, such as `127.0.0.1:9400`; port
 /// 0 is a free one. Every node can show the whole cluster. Nothing is looked at while no page is
-/// open. The server has a clone of the system, so it ends with [`Dashboard`] and not before.
+/// open. The server has a clone of the system, which so does not end before it.
+///
+/// Kubernetes asks probes by the address of the pod: give it [`health`](crate::health()) in a
+/// server of your own.
 ///
 /// ```
 /// use casty::prelude::*;
@@ -91,7 +98,8 @@ pub async fn serve(
 }
 
 /// Lets only those in who name this host: the page of another site may have its name resolve to
-/// 127.0.0.1, and would read all that is here with its visitor's browser.
+/// 127.0.0.1, and would read all that is here with its visitor's browser. A browser says as well
+/// that another site asks, which could read nothing, and make work.
 async fn from_here(request: Request, next: Next) -> Response {
     let host = request.headers().get(header::HOST);
     let host = host.and_then(|host| host.to_str().ok()?.parse::<Authority>().ok());
@@ -100,10 +108,12 @@ async fn from_here(request: Request, next: Next) -> Response {
         let address = name.parse::<std::net::IpAddr>();
         name == "localhost" || address.is_ok_and(|address| address.is_loopback())
     });
-    if is_here {
+    let site = request.headers().get("sec-fetch-site");
+    let is_own = site.is_none_or(|site| site == "same-origin" || site == "none");
+    if is_here && is_own {
         return next.run(request).await;
     }
-    let reason = "the dashboard answers to `localhost` and loopback addresses alone\n";
+    let reason = "the dashboard answers to its own page, under `localhost` or a loopback address\n";
     (StatusCode::FORBIDDEN, reason).into_response()
 }
 
@@ -113,19 +123,24 @@ impl Dashboard {
         self.address
     }
 
-    /// Ends it: pages that are open are told, and questions that are under way are answered.
+    /// Ends it: open pages lose their streams, and questions that are under way are answered. A
+    /// viewer that reads nothing is waited for five seconds at most.
     ///
     /// # Errors
     /// The server has failed before.
     ///
     /// # Cancel safety
-    /// Dropped, it ends all the same.
+    /// Dropped, it ends all the same, with its last connection.
     pub async fn shutdown(mut self) -> io::Result<()> {
         self.ended.cancel();
-        match self.serving.take() {
-            Some(serving) => serving.await.unwrap_or(Ok(())),
-            None => Ok(()),
+        let Some(mut serving) = self.serving.take() else {
+            return Ok(());
+        };
+        if let Ok(ended) = tokio::time::timeout(ENDS_WITHIN, &mut serving).await {
+            return ended.unwrap_or(Ok(()));
         }
+        serving.abort();
+        Ok(())
     }
 }
 

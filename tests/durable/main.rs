@@ -16,6 +16,7 @@ mod copies;
 mod cut_records;
 mod directory;
 mod erasure;
+mod figures;
 mod founded_anew;
 mod given_up;
 mod history;

@@ -1,11 +1,18 @@
 //! Messages for entities that are active, and for no others.
 
-use std::convert::Infallible;
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use casty::{
     prelude::*,
     testkit::{DeadLetters, soon},
 };
+use tokio::sync::Semaphore;
 
 /// Counts what it has heard.
 #[derive(Default)]
@@ -34,6 +41,33 @@ impl Session {
     #[message]
     fn leave(&mut self, ctx: &mut Context<Self>) {
         ctx.passivate();
+    }
+}
+
+/// Takes what it has heard along when its shard moves.
+#[message]
+#[derive(Default)]
+struct Traveller {
+    heard: u32,
+}
+
+#[entity(name = "if-active/traveller", shards = 16, migrate)]
+impl Traveller {
+    #[message]
+    fn hear(&mut self) -> u32 {
+        self.heard += 1;
+        self.heard
+    }
+
+    #[message]
+    fn node(&self, ctx: &mut Context<Self>) -> String {
+        ctx.node_id().to_string()
+    }
+
+    #[on_stop]
+    async fn pack(&mut self) {
+        // Messages come meanwhile.
+        tokio::task::yield_now().await;
     }
 }
 
@@ -123,34 +157,110 @@ async fn a_message_for_an_active_entity_starts_none_on_any_node() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_message_for_an_active_entity_follows_it_when_its_shard_moves() {
-    let first = ActorSystem::builder("if-active-moves");
-    let first = first.start().await.unwrap();
+    let node = |name: &str| ActorSystem::builder("if-active-moves").node_id(name);
+    let first = node("a").start().await.unwrap();
     soon("it is up", first.wait_for(1)).await.unwrap();
-    let ids: Vec<_> = (0..20).map(|n| format!("s{n}")).collect();
-    for id in &ids {
-        first.entity::<Session>(id).hear().await.unwrap();
+    let travellers: Vec<_> = (0..20)
+        .map(|n| first.entity::<Traveller>(format!("t{n}")))
+        .collect();
+    for traveller in &travellers {
+        assert_eq!(traveller.hear().await, Ok(1));
     }
-    let second = ActorSystem::builder("if-active-moves").seeds([first.address()]);
-    let second = second.start().await.unwrap();
-    soon("both are up", second.wait_for(2)).await.unwrap();
-    // The state of those whose shards move is left behind: they are not active any more.
+    let second = node("b").seeds([first.address()]).start().await.unwrap();
+    let mut heard = 1;
     let moved = async {
         loop {
-            let mut none = 0;
-            for id in &ids {
-                let session = first.entity::<Session>(id);
-                none += usize::from(session.hear().if_active().await.unwrap().is_none());
+            heard += 1;
+            let mut moved = 0;
+            for traveller in &travellers {
+                // It is active before and afterwards, and each message is heard once.
+                let hear = traveller.hear().if_active().await;
+                assert_eq!(hear, Ok(Some(heard)));
+                let node = traveller.node().if_active().await;
+                moved += usize::from(node == Ok(Some("b".to_owned())));
             }
-            if none > 0 {
-                return none;
+            if moved > 4 {
+                return;
             }
         }
     };
-    let moved = soon("some have moved", moved).await;
-    assert!(active(&first).await <= ids.len() - moved);
+    soon("some have moved", moved).await;
     for node in [second, first] {
         node.shutdown().await.unwrap();
     }
+}
+
+/// Does not come to its end at once.
+#[derive(Default)]
+struct Slow;
+
+/// Lets [`Slow`] stop.
+struct Pass {
+    stops: Semaphore,
+    /// It has begun to.
+    is_stopping: AtomicBool,
+}
+
+#[entity(name = "if-active/slow")]
+impl Slow {
+    #[message]
+    fn leave(&mut self, ctx: &mut Context<Self>) {
+        ctx.passivate();
+    }
+
+    #[message]
+    fn hear(&mut self) -> bool {
+        true
+    }
+
+    #[on_stop]
+    async fn stop(&mut self, ctx: &mut Context<Self>) {
+        let pass = ctx.resource::<Arc<Pass>>().clone();
+        pass.is_stopping.store(true, Ordering::SeqCst);
+        pass.stops.acquire().await.unwrap().forget();
+    }
+}
+
+#[tokio::test]
+async fn a_message_that_comes_while_the_entity_stops_does_not_start_it_again() {
+    let pass = Arc::new(Pass {
+        stops: Semaphore::new(0),
+        is_stopping: AtomicBool::new(false),
+    });
+    let node = ActorSystem::builder("if-active-stops").resource(pass.clone());
+    let node = node.start().await.unwrap();
+    soon("it is up", node.wait_for(1)).await.unwrap();
+    let mut letters = DeadLetters::of(&node);
+    let slow = node.entity::<Slow>("s");
+    assert_eq!(slow.hear().await, Ok(true));
+    slow.leave().tell().await.unwrap();
+    let stopping = async {
+        while !pass.is_stopping.load(Ordering::SeqCst) {
+            tokio::task::yield_now().await;
+        }
+    };
+    soon("it stops", stopping).await;
+    let asking: Vec<_> = (0..3)
+        .map(|_| tokio::spawn(slow.hear().if_active().into_future()))
+        .collect();
+    slow.hear().if_active().tell().await.unwrap();
+    // They wait behind the end of the entity.
+    let waiting = async {
+        while node.why(Slow::NAME, "s").await.unwrap().steps[0].queued < 4 {
+            tokio::task::yield_now().await;
+        }
+    };
+    soon("they wait", waiting).await;
+    pass.stops.add_permits(8);
+    for asked in asking {
+        let asked = soon("an answer", asked).await.unwrap();
+        assert_eq!(asked, Ok(None));
+    }
+    assert_eq!(slow.hear().if_active().await, Ok(None));
+    assert_eq!(letters.drain(), []);
+    // A message for any of them starts it.
+    assert_eq!(slow.hear().await, Ok(true));
+    node.shutdown().await.unwrap();
 }

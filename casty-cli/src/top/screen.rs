@@ -1,6 +1,6 @@
 //! The screen of `casty top`.
 
-use std::{io, thread, time::Duration};
+use std::{future::pending, io, pin::Pin, thread, time::Duration};
 
 use casty::admin::{Admin, AdminError, Finding, Overview, Severity};
 use ratatui::{
@@ -49,6 +49,9 @@ impl Shown {
     }
 }
 
+/// A look that is under way.
+type Look<'a> = Pin<Box<dyn Future<Output = Result<Overview, AdminError>> + 'a>>;
+
 /// Shows what there is until the user ends it.
 pub(super) async fn run(admin: &Admin, every: Duration) -> Result<(), Ended> {
     let mut shown = Shown::default();
@@ -59,17 +62,32 @@ pub(super) async fn run(admin: &Admin, every: Duration) -> Result<(), Ended> {
     let mut looks = interval(every);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     looks.reset_at(Instant::now() + every);
+    // A node that does not answer takes its time, and keys are heeded meanwhile.
+    let mut looking: Option<Look<'_>> = None;
     let ended = loop {
         if let Err(error) = terminal.draw(|frame| draw(frame, &shown)) {
             break Err(error);
         }
+        let is_looking = looking.is_some();
+        let looked = async {
+            match &mut looking {
+                Some(looking) => looking.await,
+                None => pending().await,
+            }
+        };
         tokio::select! {
             key = keys.recv() => match key {
                 Some(Key::Quit) | None => break Ok(()),
                 Some(Key::Sort) => shown.sorting = shown.sorting.next(),
                 Some(Key::Redraw) => {}
             },
-            _ = looks.tick() => shown.looked(admin.overview().await),
+            looked = looked => {
+                looking = None;
+                shown.looked(looked);
+            }
+            _ = looks.tick(), if !is_looking => {
+                looking = Some(Box::pin(admin.overview()));
+            }
         }
     };
     let restored = ratatui::try_restore();

@@ -2,6 +2,8 @@
 // markup: ids and messages are whatever users make of them.
 
 const SAMPLES = 150;
+// In milliseconds: a sample comes every two seconds, or five where a node does not answer.
+const STALE = 10000;
 const SORTS = {
   queue: (it) => it.queued,
   "handler runs for": (it) => it.handling?.micros ?? 0,
@@ -9,7 +11,7 @@ const SORTS = {
   "share of the time": (it) => it.busy ?? 0,
 };
 
-const state = { samples: [], sort: "queue", view: "overview" };
+const state = { samples: [], sort: "queue", view: "overview", asked: 0 };
 const byId = (id) => document.getElementById(id);
 
 function element(name, content = [], attributes = {}) {
@@ -221,12 +223,21 @@ function kinds(sample) {
   if (names.includes(chosen)) select.value = chosen;
 }
 
+// Answers come in any order: a late one to an earlier question is not shown.
+function latest() {
+  state.asked += 1;
+  const mine = state.asked;
+  return () => mine === state.asked;
+}
+
 async function list(query) {
+  const isLatest = latest();
   byId("listed").textContent = "looking";
   try {
     const page = await get("api/entities", query);
+    if (!isLatest()) return;
     byId("listed").textContent = page.more
-      ? `the first ${page.entities.length}: say more of the id to see others`
+      ? `${page.entities.length} of them: say more of the id to see others`
       : `${page.entities.length} in all`;
     table(
       "list",
@@ -240,17 +251,20 @@ async function list(query) {
       "there is none",
     );
   } catch (error) {
+    if (!isLatest()) return;
     byId("listed").textContent = error.message;
     byId("list").replaceChildren();
   }
 }
 
 async function open(kind, id) {
+  const isLatest = latest();
   const article = byId("entity");
   article.hidden = false;
   article.replaceChildren(element("h3", `${kind}/${id}`), element("p", "looking"));
   try {
     const why = await get("api/why", { kind, id });
+    if (!isLatest()) return;
     const steps = why.steps.flatMap((step, at) => [
       element("h3", at === 0 ? `${step.kind}/${step.id}` : ["waits for ", entityLink(step.kind, step.id)]),
       element("dl", described(step)),
@@ -260,6 +274,7 @@ async function open(kind, id) {
       : [];
     article.replaceChildren(...steps, element("p", why.end), ...history);
   } catch (error) {
+    if (!isLatest()) return;
     article.replaceChildren(element("h3", `${kind}/${id}`), element("p", error.message, { class: "bad" }));
   }
 }
@@ -373,6 +388,7 @@ function stream() {
   const events = new EventSource("api/stream");
   events.addEventListener("sample", (event) => {
     const sample = JSON.parse(event.data);
+    state.heard = Date.now();
     state.samples.push(sample);
     if (state.samples.length > SAMPLES) state.samples.shift();
     status.textContent = `${sample.here}, ${new Date(sample.at).toLocaleTimeString()}`;
@@ -389,6 +405,12 @@ function stream() {
     status.classList.add("stale");
   });
 }
+
+// A node that hangs sends no error.
+setInterval(() => {
+  const last = state.samples.at(-1);
+  if (last && Date.now() - state.heard > STALE) byId("status").classList.add("stale");
+}, 1000);
 
 sorts();
 addEventListener("hashchange", route);

@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use crate::id::EntityId;
+use crate::{id::EntityId, infra::coarse::millis_since};
 
 /// How many entities are counted at a time.
 const PLACES: usize = 32;
@@ -77,7 +77,7 @@ impl HotEntities {
     }
 
     fn turn(&mut self, now: u32) {
-        if now.wrapping_sub(self.present.begun) < WINDOW {
+        if millis_since(now, self.present.begun) < WINDOW {
             return;
         }
         let next = Window {
@@ -90,7 +90,7 @@ impl HotEntities {
     /// The entities that have handled most, and for how long they were counted: in the last
     /// complete time, or in the present one if there was none.
     pub(crate) fn hottest(&self, now: u32) -> (Duration, Vec<HotEntity>) {
-        let since = |window: &Window| now.wrapping_sub(window.begun);
+        let since = |window: &Window| millis_since(now, window.begun);
         let (window, millis) = if since(&self.present) >= WINDOW {
             // Nothing was timed for a while.
             (&self.present, since(&self.present))
@@ -150,6 +150,8 @@ mod tests {
             EntityId::new("l"),
         );
         let begin = u32::MAX - 3;
+        // The first look at the clock may lie half its range after the beginning.
+        hot.present.begun = begin;
         hot.took(&early, TOOK, begin);
         assert_eq!(of(&hot, "e", begin.wrapping_add(10)), Some(1));
         hot.took(&late, TOOK, begin.wrapping_add(WINDOW));

@@ -16,17 +16,19 @@ use super::{
     hot::{HotEntities, HotEntity},
     tally::Tally,
 };
-use crate::{id::EntityId, infra::sync::lock};
+use crate::{
+    id::EntityId,
+    infra::{
+        histogram::{Durations, Histogram},
+        sync::lock,
+    },
+};
 
 /// How many parts the counts have.
 const PARTS: usize = 8;
 
 /// One handler of so many is timed, of each message and in each part.
 pub(crate) const SAMPLED: u64 = 64;
-
-/// How many ranges of durations are told apart. Each ends at four times the end of the one before,
-/// the first at a microsecond.
-const RANGES: usize = 14;
 
 /// What is counted of the entities of one type on one node.
 #[derive(Debug)]
@@ -42,20 +44,9 @@ pub(crate) struct TypeMeter {
 struct Part {
     handled: Box<[AtomicU64]>,
     tallies: [AtomicU64; Tally::ALL.len()],
-    durations: [AtomicU64; RANGES],
+    durations: Histogram,
     /// The next handler that a run begins with is to be timed.
     owed: AtomicBool,
-    micros: AtomicU64,
-}
-
-/// How long sampled handlers took.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Durations {
-    /// The end of each range in seconds, and how many fell into it. The last one is infinite.
-    pub(crate) ranges: Vec<(f64, u64)>,
-    pub(crate) count: u64,
-    /// In seconds.
-    pub(crate) sum: f64,
 }
 
 static THREADS: AtomicUsize = AtomicUsize::new(0);
@@ -70,9 +61,8 @@ impl TypeMeter {
         let part = |_| Part {
             handled: names.iter().map(|_| AtomicU64::new(0)).collect(),
             tallies: Default::default(),
-            durations: Default::default(),
+            durations: Histogram::default(),
             owed: AtomicBool::new(false),
-            micros: AtomicU64::new(0),
         };
         Self {
             names,
@@ -115,16 +105,8 @@ impl TypeMeter {
     /// A handler that is timed took so long.
     #[cold]
     pub(crate) fn took(&self, time: Duration) {
-        let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
-        // Rounded up: a range contains its end.
-        let range = micros
-            .saturating_sub(1)
-            .checked_ilog2()
-            .map_or(0, |log| log / 2 + 1);
-        let range = usize::try_from(range).unwrap_or(RANGES).min(RANGES - 1);
         if let Some(part) = self.part() {
-            part.durations[range].fetch_add(1, Ordering::Relaxed);
-            part.micros.fetch_add(micros, Ordering::Relaxed);
+            part.durations.add(time);
         }
     }
 
@@ -164,29 +146,12 @@ impl TypeMeter {
         self.sum(|part| part.tallies.get(what as usize))
     }
 
+    /// How long sampled handlers took.
     pub(crate) fn durations(&self) -> Durations {
-        let counts = (0..RANGES).map(|range| self.sum(|part| part.durations.get(range)));
-        let mut end = 1e-6;
-        let mut ranges: Vec<_> = counts
-            .map(|count| {
-                let range = (end, count);
-                end *= 4.0;
-                range
-            })
-            .collect();
-        if let Some(last) = ranges.last_mut() {
-            last.0 = f64::INFINITY;
-        }
-        #[expect(
-            clippy::cast_precision_loss,
-            reason = "a sum of durations need not be exact"
-        )]
-        let sum = self.sum(|part| Some(&part.micros)) as f64 / 1e6;
-        Durations {
-            count: ranges.iter().map(|range| range.1).sum(),
-            sum,
-            ranges,
-        }
+        let parts = self.parts.iter();
+        parts.fold(Durations::NONE, |sum, part| {
+            sum.plus(&part.durations.read())
+        })
     }
 }
 
@@ -230,44 +195,5 @@ mod tests {
         meter.owe();
         assert!(meter.take_owed());
         assert!(!meter.take_owed());
-    }
-
-    #[test]
-    fn a_duration_falls_into_the_range_that_ends_at_it_or_later() {
-        let meter = TypeMeter::new(&[]);
-        let times = [
-            0,
-            1,
-            2,
-            4,
-            5,
-            16,
-            17,
-            1_000_000,
-            16_777_216,
-            u64::from(u32::MAX),
-        ];
-        for micros in times {
-            meter.took(Duration::from_micros(micros));
-        }
-        let durations = meter.durations();
-        let of = |end: f64| {
-            let mut ranges = durations.ranges.iter();
-            ranges
-                .find(|range| (range.0 - end).abs() < end / 1e9)
-                .map(|range| range.1)
-        };
-        assert_eq!(of(1e-6), Some(2));
-        assert_eq!(of(4e-6), Some(2));
-        assert_eq!(of(16e-6), Some(2));
-        assert_eq!(of(64e-6), Some(1));
-        assert_eq!(of(1.048_576), Some(1));
-        assert_eq!(durations.ranges.len(), RANGES);
-        let last = durations.ranges.last().unwrap();
-        assert!(last.0.is_infinite());
-        assert_eq!((of(16.777_216), last.1), (Some(1), 1));
-        assert_eq!(durations.count, times.len() as u64);
-        let sum: Duration = times.iter().copied().map(Duration::from_micros).sum();
-        assert!((durations.sum - sum.as_secs_f64()).abs() < 1e-6);
     }
 }

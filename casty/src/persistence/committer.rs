@@ -344,6 +344,10 @@ impl Committer {
             let done = Done::Ended(id, Ended::NotWritten(reason));
             return self.running.push(Box::pin(ready(Some(done))));
         };
+        #[cfg(feature = "metrics")]
+        let (inbox, begun) = (self.inbox.clone(), Instant::now());
+        #[cfg(feature = "metrics")]
+        let records = batch.iter().map(|append| append.records.len()).sum();
         let journal = self.journal.clone();
         let append = async move { journal.append(batch).await };
         let (append, handle) = abortable(AssertUnwindSafe(append).catch_unwind());
@@ -361,6 +365,8 @@ impl Committer {
                 }
                 Err(panic) => Ended::Unknown(panicked(&*panic)),
             };
+            #[cfg(feature = "metrics")]
+            inbox.meter.ended(&ended, records, begun.elapsed());
             Some(Done::Ended(id, ended))
         }));
     }

@@ -6,6 +6,8 @@ use bytes::Bytes;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
+#[cfg(feature = "metrics")]
+use crate::persistence::commit_meter::CommitMeter;
 use crate::{
     id::{EntityId, Epoch},
     infra::sync::lock,
@@ -198,6 +200,8 @@ pub(super) struct Inbox {
     pub(super) freed: Notify,
     /// Cancelled once the committer has ended.
     pub(super) ended: CancellationToken,
+    #[cfg(feature = "metrics")]
+    pub(super) meter: CommitMeter,
 }
 
 #[derive(Default)]

@@ -9,6 +9,8 @@
 //! [`SystemBuilder::data_dir`](crate::SystemBuilder::data_dir) is the store of one node alone.
 
 pub(crate) mod backup;
+#[cfg(feature = "metrics")]
+pub(crate) mod commit_meter;
 mod committer;
 mod engine;
 #[cfg(feature = "testkit")]

@@ -54,6 +54,16 @@ impl Boards {
         }
     }
 
+    /// Each projection that runs here.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn all(&self) -> Vec<(ProjectionId, Arc<Board>)> {
+        let boards = lock(&self.0);
+        boards
+            .iter()
+            .map(|(id, board)| (id.clone(), board.clone()))
+            .collect()
+    }
+
     pub(crate) fn get(&self, id: &ProjectionId) -> Option<Arc<Board>> {
         lock(&self.0).get(id).cloned()
     }
@@ -109,6 +119,17 @@ impl Board {
         {
             noted.head = Some(head.clone());
         }
+    }
+
+    /// How many records it has not handled, and how many events it has parked, of all shards here.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn behind(&self) -> (u64, u64) {
+        let shards: Vec<u32> = lock(&self.shards).keys().copied().collect();
+        let progress = shards.into_iter().filter_map(|shard| self.progress(shard));
+        progress.fold((0, 0), |(behind, parked), it| {
+            let handled = it.position.unwrap_or(it.head);
+            (behind + it.head.saturating_sub(handled), parked + it.parked)
+        })
     }
 
     /// `None`: the runner of the shard has not begun.

@@ -6,6 +6,8 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+#[cfg(feature = "metrics")]
+use crate::persistence::commit_meter::CommitMeter;
 use crate::{
     id::EntityId,
     infra::{concurrent::spawn_on, sync::lock},
@@ -88,6 +90,12 @@ impl Store {
 
     pub(super) fn shared_journal(&self) -> Arc<dyn Journal> {
         self.journal.clone()
+    }
+
+    /// What is counted of the appends.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn commits(&self) -> &CommitMeter {
+        &self.inbox.meter
     }
 
     pub(crate) fn journal(&self) -> &dyn Journal {

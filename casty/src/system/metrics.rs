@@ -16,9 +16,11 @@ use prometheus_client::{
 };
 
 use crate::{
-    actor::{meter::Durations, runtime::Runtime, tally::Tally},
+    actor::{runtime::Runtime, tally::Tally},
     cluster::{limiter::Refusals, node::Node, region::AnyRegion},
     id::ShardId,
+    infra::histogram::Durations,
+    persistence::{commit_meter::AppendOutcome, store::Store},
     protocol::map::{ClusterMap, Status},
 };
 
@@ -134,6 +136,9 @@ impl Measured<'_> {
             Vec::new(),
             self.runtime.events.dead_letters(),
         );
+        if let Some(store) = self.runtime.store() {
+            of_store(&mut figures, store, self.regions);
+        }
         if let Some(node) = self.node {
             of_node(&mut figures, node);
             let serving = truth(node.is_ready());
@@ -203,13 +208,13 @@ impl Told {
     /// Tells of those that are new, each as the end of its range.
     fn tell(&mut self, name: &'static str, labels: Vec<metrics::Label>, durations: &Durations) {
         let told = self.0.entry(labels.clone()).or_default();
-        told.resize(durations.ranges.len(), 0);
+        told.resize(durations.ranges().count(), 0);
         let mut last_end = 0.0;
-        for ((end, count), told) in durations.ranges.iter().zip(told) {
-            if end.is_finite() {
-                last_end = *end;
+        for ((end, count), told) in durations.ranges().zip(told) {
+            if let Some(end) = end {
+                last_end = end.as_secs_f64();
             }
-            let new = count.saturating_sub(std::mem::replace(told, *count));
+            let new = count.saturating_sub(std::mem::replace(told, count));
             if let Ok(new @ 1..) = usize::try_from(new) {
                 metrics::histogram!(name, labels.clone()).record_many(last_end, new);
             }
@@ -274,11 +279,102 @@ fn of_type(figures: &mut Figures, region: &dyn AnyRegion) {
     );
 }
 
+/// What is stored of entities: appends, sends and reminders that wait, projections.
+fn of_store(figures: &mut Figures, store: &Store, regions: &[Arc<dyn AnyRegion>]) {
+    let commits = store.commits();
+    figures.add(
+        "casty_journal_append_duration_seconds",
+        "How long appends to the journal took, each with records of many entities.",
+        Kind::Histogram,
+        Vec::new(),
+        Figure::Durations(commits.took.read()),
+    );
+    for (outcome, name) in AppendOutcome::ALL {
+        figures.count(
+            "casty_journal_appends",
+            "Appends to the journal, by how they have ended.",
+            vec![("outcome", name.to_owned())],
+            commits.ended_as(outcome),
+        );
+    }
+    figures.count(
+        "casty_journal_records",
+        "Records that were written.",
+        Vec::new(),
+        commits.records(),
+    );
+    for region in regions.iter().filter(|region| region.is_stored()) {
+        let logs = region.logs_in_use().into_iter();
+        let waiting = logs.map(|(_, log)| log.outbox().waiting());
+        let (sends, reminders) = waiting.fold((0, 0), |sum, it| (sum.0 + it.0, sum.1 + it.1));
+        let entity = || vec![("entity", region.name().to_owned())];
+        figures.gauge(
+            "casty_sends_waiting",
+            "What entities of this node have sent, and is not known to be taken.",
+            entity(),
+            size(sends),
+        );
+        figures.gauge(
+            "casty_reminders_pending",
+            "Reminders of entities of this node that are not due, or not handled.",
+            entity(),
+            size(reminders),
+        );
+    }
+    for (projection, board) in store.boards.all() {
+        let (behind, parked) = board.behind();
+        let label = || {
+            let version = projection.version.to_string();
+            vec![
+                ("projection", projection.name.clone()),
+                ("version", version),
+            ]
+        };
+        figures.gauge(
+            "casty_projection_behind",
+            "Records of this node's shards that a projection has not handled.",
+            label(),
+            float(behind),
+        );
+        figures.gauge(
+            "casty_projection_parked",
+            "Events that a projection has parked since it began with its shards here.",
+            label(),
+            float(parked),
+        );
+    }
+}
+
+fn of_links(figures: &mut Figures, node: &Node) {
+    for (lane, [written, connections, lost]) in node.peers.lanes() {
+        let label = || vec![("lane", lane.to_owned())];
+        figures.count(
+            "casty_link_written_bytes",
+            "Bytes that were written to other nodes on connections of this node.",
+            label(),
+            written,
+        );
+        figures.count(
+            "casty_link_connections",
+            "Connections that this node has made.",
+            label(),
+            connections,
+        );
+        figures.count(
+            "casty_link_connections_lost",
+            "Connections of this node that have ended.",
+            label(),
+            lost,
+        );
+    }
+}
+
 fn of_node(figures: &mut Figures, node: &Node) {
     let map = node.map.get();
     if let Some(map) = map.as_deref() {
         of_map(figures, map);
     }
+    of_links(figures, node);
     let membership = node.current_membership();
     let engine = membership.voter.engine();
     let leads = engine.is_some_and(|engine| engine.leads_in().is_some());
@@ -317,6 +413,12 @@ fn of_node(figures: &mut Figures, node: &Node) {
 }
 
 fn of_map(figures: &mut Figures, map: &ClusterMap) {
+    figures.gauge(
+        "casty_shards_lacking_copies",
+        "Stored shards of the cluster that have fewer copies in sync than they could have.",
+        Vec::new(),
+        size(map.lacking_copies()),
+    );
     figures.gauge(
         "casty_map_version",
         "The version of the cluster map that this node knows.",
@@ -386,10 +488,11 @@ impl EncodeMetric for Figure {
             Self::Value(value) => encoder.encode_gauge(value),
             Self::Durations(durations) => {
                 // The text has infinity for this number, and not for infinity.
-                let ranges = durations.ranges.iter();
-                let ranges: Vec<_> = ranges.map(|it| (it.0.min(f64::MAX), it.1)).collect();
-                let Durations { sum, count, .. } = durations;
-                encoder.encode_histogram::<[Label; 0]>(*sum, *count, &ranges, None)
+                let end = |end: Option<Duration>| end.map_or(f64::MAX, |end| end.as_secs_f64());
+                let ranges = durations.ranges();
+                let ranges: Vec<_> = ranges.map(|it| (end(it.0), it.1)).collect();
+                let (sum, count) = (durations.sum(), durations.count());
+                encoder.encode_histogram::<[Label; 0]>(sum, count, &ranges, None)
             }
         }
     }

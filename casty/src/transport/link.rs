@@ -22,6 +22,7 @@ use super::{
     dial::{Dialed, dial},
     frame::{self, EntityFrame, FRAME_BYTES_MAX, Frame},
     handshake::{HandshakeError, HandshakeRefusal, Hello, Lane, Welcome},
+    lane_meter::LaneMeter,
     net::{Net, Target},
     outbox::{Admission, Lost, LostMessage, Outbox, Place, PutError, Returned, lost_message},
     renewal,
@@ -127,6 +128,7 @@ pub(crate) struct Link {
     pub(crate) peer: Peer,
     pub(crate) lane: Lane,
     outbox: Outbox,
+    meter: Arc<LaneMeter>,
     status: Mutex<Status>,
     /// Whether `status` is [`Status::Open`], to be read for each message without the lock.
     open: AtomicBool,
@@ -145,11 +147,17 @@ enum Status {
 }
 
 impl Link {
-    pub(crate) fn new(peer: Peer, lane: Lane, cancel: CancellationToken) -> Arc<Self> {
+    pub(crate) fn new(
+        peer: Peer,
+        lane: Lane,
+        meter: Arc<LaneMeter>,
+        cancel: CancellationToken,
+    ) -> Arc<Self> {
         Arc::new(Self {
             peer,
             lane,
-            outbox: Outbox::default(),
+            outbox: Outbox::metered(meter.clone()),
+            meter,
             status: Mutex::new(Status::Open),
             open: AtomicBool::new(true),
             connected: AtomicBool::new(false),
@@ -311,6 +319,7 @@ impl Link {
     ) {
         self.set_status(Status::Open);
         self.connected.store(true, Ordering::Relaxed);
+        self.meter.connected();
         let end = loop {
             let Dialed {
                 stream,
@@ -352,6 +361,7 @@ impl Link {
             tracing::debug!(peer = %self.peer, lane = ?self.lane, %end, "connection ended");
         }
         self.connected.store(false, Ordering::Relaxed);
+        self.meter.lost();
         self.connection_lost(&**owner, &end.to_string());
         owner.disconnected(self, &end.to_string());
     }

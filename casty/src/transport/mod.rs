@@ -15,6 +15,7 @@ pub(crate) mod frame;
 pub(crate) mod grant;
 pub(crate) mod handshake;
 pub(crate) mod identity;
+pub(crate) mod lane_meter;
 pub(crate) mod link;
 pub(crate) mod net;
 pub(crate) mod outbox;

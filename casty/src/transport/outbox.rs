@@ -22,6 +22,7 @@ use tokio::sync::Notify;
 use super::{
     check,
     frame::{Frame, FrameLength, PREFIX_BYTES, TooLarge},
+    lane_meter::LaneMeter,
 };
 use crate::{
     id::EntityId,
@@ -177,6 +178,8 @@ impl LargeReplies {
 #[derive(Default)]
 struct Shared {
     state: Mutex<State>,
+    /// Of its lane, if it is a link's.
+    meter: Option<Arc<LaneMeter>>,
     /// The peer may have placed all that was written.
     confirmed: Notify,
     /// There may be room again.
@@ -397,6 +400,7 @@ impl Outbox {
     /// Everything that may be written now: urgent frames, then messages if the window is open.
     pub(crate) fn take(&self) -> (Bytes, Bytes) {
         let taken = lock(&self.0.state).take();
+        self.count(&taken);
         self.tell_of_room(&taken.1);
         taken
     }
@@ -410,8 +414,23 @@ impl Outbox {
             return Poll::Pending;
         }
         drop(state);
+        self.count(&taken);
         self.tell_of_room(&taken.1);
         Poll::Ready(taken)
+    }
+
+    /// One whose bytes are counted.
+    pub(super) fn metered(meter: Arc<LaneMeter>) -> Self {
+        Self(Arc::new(Shared {
+            meter: Some(meter),
+            ..Shared::default()
+        }))
+    }
+
+    fn count(&self, (urgent, messages): &(Bytes, Bytes)) {
+        if let Some(meter) = &self.0.meter {
+            meter.writes(urgent.len() + messages.len());
+        }
     }
 
     fn tell_of_room(&self, messages: &Bytes) {

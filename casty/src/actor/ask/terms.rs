@@ -116,6 +116,11 @@ pub(crate) fn claims_a_record(chain: &[u8]) -> bool {
     codec::decode::<WireTerms>(terms).map_or(true, |WireTerms(.., once, _)| once.is_some())
 }
 
+/// Whether a chain on its way says that the message is for an active entity alone.
+pub(crate) fn is_for_active(chain: &[u8]) -> bool {
+    chain.first() == Some(&MARK) && split(chain).0.is_some_and(|terms| terms.is_for_active)
+}
+
 impl Terms {
     pub(crate) fn new(key: Option<String>, wants_position: bool) -> Self {
         Self {

@@ -9,7 +9,12 @@ use crate::actor::meter::TypeMeter;
 #[cfg(feature = "testkit")]
 use crate::message::caller::CameFrom;
 use crate::{
-    actor::{cell::gate::Gate, handle::AnyCell, runtime::Runtime, tasks::throttle::Throttle},
+    actor::{
+        cell::gate::Gate,
+        handle::{AnyCell, CellName},
+        runtime::Runtime,
+        tasks::throttle::Throttle,
+    },
     error::StoredError,
     id::{EntityId, Epoch},
     persistence::{reminders::ReminderChange, sends::WrittenSend, writer::Writer},
@@ -29,6 +34,12 @@ pub(crate) trait Host: Send + Sync + 'static {
     #[cfg(feature = "metrics")]
     fn meter(&self) -> Option<&TypeMeter> {
         None
+    }
+
+    /// Whether there is a state for an entity that has no activation: it came with its shard, or
+    /// was to go with it.
+    fn has_state_of(&self, _: &CellName) -> bool {
+        false
     }
 
     /// Whether it matters when the cell was last used.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::core::{Core, Phase, Status};
 
-use crate::actor::ask::chain::PendingAsk;
+use crate::{actor::ask::chain::PendingAsk, infra::coarse::millis_since};
 
 /// A cell, as it is now.
 #[derive(Clone, Debug)]
@@ -46,7 +46,7 @@ impl Glance {
         Self {
             last_used: is_active.then(|| core.used.load(Ordering::Relaxed)),
             queued,
-            handling_for: handled.map(|(_, since)| now.wrapping_sub(since)),
+            handling_for: handled.map(|(_, since)| millis_since(now, since)),
         }
     }
 }
@@ -82,7 +82,7 @@ pub(super) fn report(
     };
     let handling = handled.map(|(index, since)| {
         let name = names.get(index).copied().unwrap_or("?");
-        (name, Duration::from_millis(now.wrapping_sub(since).into()))
+        (name, Duration::from_millis(millis_since(now, since).into()))
     });
     CellReport {
         activity: match status.phase {

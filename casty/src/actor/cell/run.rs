@@ -54,6 +54,7 @@ use crate::{
         tally::Tally,
         tasks::pool::{RunBox, Runs},
     },
+    error::Failure,
     event::TerminatedReason,
     infra::{concurrent::lock, mutants, panic},
 };
@@ -449,6 +450,9 @@ impl<A: Actor> Run<A> {
     async fn handle_batch(&mut self) -> ControlFlow<()> {
         let is_full = self.batch.len() >= BATCH;
         if self.activation.state.is_none() || self.activation.life.due != Due::Nothing {
+            if self.activation.life.due == Due::Nothing && self.starts_for_none() {
+                return ControlFlow::Continue(());
+            }
             self.start().await?;
         }
         let mut used = false;
@@ -537,6 +541,26 @@ impl<A: Actor> Run<A> {
             tokio::task::yield_now().await;
         }
         ControlFlow::Continue(())
+    }
+
+    /// Messages for an active entity alone start none: those before any other are answered so.
+    /// Returns whether there is no other.
+    #[cold]
+    fn starts_for_none(&mut self) -> bool {
+        // What has come with its shard was active there.
+        if self.cell.host.has_state_of(&self.cell.core.name) {
+            return false;
+        }
+        while self
+            .batch
+            .front()
+            .is_some_and(|envelope| envelope.reply.is_for_active())
+        {
+            if let Some(envelope) = self.batch.pop_front() {
+                self.cell.undeliverable(envelope, Failure::NotActive);
+            }
+        }
+        self.batch.is_empty()
     }
 
     /// Makes the state if there is none, and runs the hooks that are due.

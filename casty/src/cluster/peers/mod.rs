@@ -55,6 +55,7 @@ use crate::{
         dial::dial,
         frame::EntityFrame,
         handshake::{HandshakeError, HandshakeRefusal, Hello, Lane, SharedSettings, Welcome},
+        lane_meter::{LANES, LaneMeter},
         link::{Link, LinkOwner, LinkTimes, Peer},
         net::{Net, Target},
         outbox::{LargeReplies, LostMessage, LostTo},
@@ -175,6 +176,8 @@ pub(crate) struct Peers {
     local: ArcSwap<LocalMember>,
     served: OnceLock<Served>,
     links: Ranked<BTreeMap<(Peer, Lane), Arc<Link>>>,
+    /// What is counted of links, by lane.
+    lanes: [Arc<LaneMeter>; LANES.len()],
     inlets: Ranked<Vec<Weak<Inlet>>>,
     large_replies: LargeReplies,
     calls: Calls,
@@ -207,6 +210,7 @@ impl Peers {
             local: ArcSwap::new(local),
             served: OnceLock::new(),
             links: Rank::Links.mutex(BTreeMap::new()),
+            lanes: std::array::from_fn(|_| Arc::default()),
             inlets: Rank::Inlets.mutex(Vec::new()),
             large_replies: LargeReplies::default(),
             calls: Calls::default(),
@@ -280,7 +284,9 @@ impl Peers {
         if let Some(link) = links.get(&(peer.clone(), lane)) {
             return link.clone();
         }
-        let link = Link::new(peer.clone(), lane, self.process.cancel.child_token());
+        let meter = self.lanes[lane as usize].clone();
+        let cancel = self.process.cancel.child_token();
+        let link = Link::new(peer.clone(), lane, meter, cancel);
         if let Some(me) = self.me.upgrade() {
             let (net, times) = (self.setup.net.clone(), self.setup.times);
             let run = link.clone().run(net, me, times, self.process.random());
@@ -396,6 +402,14 @@ impl Peers {
     /// When the certificate of this process ends, since the Unix epoch.
     pub(crate) fn certificate_until(&self) -> Option<Duration> {
         self.setup.net.certificate_until()
+    }
+
+    /// What is counted of the links of each lane: their name, the bytes that were written, the
+    /// connections that were made, and those that were lost.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn lanes(&self) -> impl Iterator<Item = (&'static str, [u64; 3])> {
+        let lanes = LANES.iter().zip(&self.lanes);
+        lanes.map(|((_, name), meter)| (*name, meter.read()))
     }
 
     /// How many links, accepted connections, calls, and calls of peers there are.

@@ -275,7 +275,8 @@ impl Findings<'_> {
     }
 
     fn of_entities(&mut self) {
-        let circles = circles(self.now);
+        let mut circles = circles(self.now);
+        circles.retain(|circle| circle.iter().all(|it| self.still_waits(it)));
         for circle in &circles {
             let names: Vec<_> = circle
                 .iter()
@@ -299,6 +300,21 @@ impl Findings<'_> {
                 self.of_queue(&it, node, entity);
             }
         }
+    }
+
+    /// Whether an entity waited before for what it waits for, in the same call of its handler:
+    /// nodes are looked at one after another, and two that ask each other now and then are no
+    /// circle.
+    fn still_waits(&self, name: &Name) -> bool {
+        let find = |overview: &'_ Overview| {
+            let mut entities = overview.nodes.iter().flat_map(|node| &node.entities);
+            let found = entities.find(|it| it.kind == name.0 && it.id == name.1);
+            found.cloned()
+        };
+        let earlier = self.before.and_then(find);
+        earlier.zip(find(self.now)).is_some_and(|(earlier, now)| {
+            is_same_call(&earlier, &now) && earlier.waits_for.first() == now.waits_for.first()
+        })
     }
 
     /// What an entity's handler does, which is in no circle.
@@ -584,14 +600,26 @@ mod tests {
             entities: entities.into(),
             ..node(name, 60)
         };
-        let now = overview([
-            there("n1", [asks("a", "b"), asks("waits", "a")]),
-            there("n2", [asks("b", "c"), asks("other", "idle")]),
-            there("n3", [asks("c", "a"), asks("self", "self")]),
-        ]);
+        let at = |millis| {
+            let asks = |id, other| BusyEntity {
+                handling: Some(("settle".to_owned(), Duration::from_millis(millis))),
+                ..asks(id, other)
+            };
+            overview([
+                there("n1", [asks("a", "b"), asks("waits", "a")]),
+                there("n2", [asks("b", "c"), asks("other", "idle")]),
+                there("n3", [asks("c", "a"), asks("self", "self")]),
+            ])
+        };
+        let (before, now) = (at(3000), at(5000));
         let circles = named([("circle", "Account/a"), ("circle", "Account/self")]);
-        assert_eq!(found(&now, None), circles);
-        let findings = now.findings(None);
+        assert_eq!(found(&now, Some(&before)), circles);
+        // They may have been seen at different moments.
+        for before in [None, Some(&at(5001)), Some(&of([asks("b", "x")]))] {
+            let seen = found(&now, before);
+            assert!(!seen.iter().any(|it| it.0 == "circle"), "{seen:?}");
+        }
+        let findings = now.findings(Some(&before));
         let cause = &findings[0].cause;
         let all = [
             "`Account/a`",

@@ -42,7 +42,7 @@ pub(super) async fn overview(
 ) -> NodeOverview {
     let (mut types, mut entities) = (Vec::new(), Vec::new());
     for region in hosted {
-        let (overview, busiest) = look_at(&**region, runtime.coarse_millis()).await;
+        let (overview, busiest) = look_at(&**region, runtime).await;
         types.push(overview);
         entities.extend(busiest);
     }
@@ -72,11 +72,12 @@ pub(super) async fn overview(
 }
 
 /// What this node counts of one type, and the busiest of its entities.
-async fn look_at(region: &dyn AnyRegion, now: u32) -> (TypeOverview, Vec<BusyEntity>) {
-    let mut busiest = Busiest::new(now);
+async fn look_at(region: &dyn AnyRegion, runtime: &Runtime) -> (TypeOverview, Vec<BusyEntity>) {
+    let mut busiest = Busiest::new();
     let mut owned = 0;
     for (shard, number) in (0..region.shards().get()).map(ShardId).zip(1..) {
         owned += u32::from(region.owns(shard));
+        busiest.set_now(runtime.coarse_millis());
         region.look_for(shard, &mut busiest);
         if number % SHARDS_AT_ONCE == 0 {
             tokio::task::yield_now().await;
@@ -90,7 +91,7 @@ async fn look_at(region: &dyn AnyRegion, now: u32) -> (TypeOverview, Vec<BusyEnt
         .map(|(id, report)| (id.clone(), entity(region.name(), id, report)))
         .collect();
     #[cfg(feature = "metrics")]
-    let entities = with_hottest(region, now, entities);
+    let entities = with_hottest(region, runtime.coarse_millis(), entities);
     // Some have come to rest since they were seen.
     let is_busy =
         |it: &BusyEntity| it.queued > 0 || it.handling.is_some() || it.handled_per_second.is_some();
@@ -186,13 +187,9 @@ fn counts(_: &dyn AnyRegion) -> Option<TypeCounts> {
 fn counts(region: &dyn AnyRegion) -> Option<TypeCounts> {
     let meter: &TypeMeter = region.meter();
     let handled = meter.handled();
-    let ranges = meter.durations().ranges.into_iter();
-    let range = |(end, count): (f64, u64)| DurationRange {
-        up_to: end
-            .is_finite()
-            .then(|| std::time::Duration::from_secs_f64(end)),
-        count,
-    };
+    let durations = meter.durations();
+    let ranges = durations.ranges();
+    let ranges = ranges.map(|(up_to, count)| DurationRange { up_to, count });
     Some(TypeCounts {
         handled: handled
             .filter(|(_, count)| *count > 0)
@@ -205,6 +202,6 @@ fn counts(region: &dyn AnyRegion) -> Option<TypeCounts> {
         refusing: meter.tallied(Tally::Refusing),
         unhandled: meter.tallied(Tally::Unhandled),
         full: meter.tallied(Tally::Full),
-        durations: ranges.map(range).collect(),
+        durations: ranges.collect(),
     })
 }

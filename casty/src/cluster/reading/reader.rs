@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, num::NonZeroU32, time::Duration};
 
 use futures_util::future::join_all;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::{answer::LIMIT_MAX, ask::InVain, nodes::Nodes};
 use crate::{
@@ -22,6 +22,10 @@ use crate::{
 
 /// How long a reader goes on asking without an answer.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How long a member may take to say what it counts and sees. People look at it who want to know
+/// which one does not answer.
+const LOOK_WITHIN: Duration = Duration::from_secs(3);
 
 /// How many shards a reader works on at a time.
 const SHARDS_AT_A_TIME: u32 = 256;
@@ -343,7 +347,7 @@ impl HistoryReader {
 pub(crate) async fn overviews(
     nodes: &dyn Nodes,
 ) -> Result<Vec<(MemberId, Result<Box<NodeOverview>, String>)>, StoredError> {
-    each_member(nodes, &Read::Overview, |answer| match answer {
+    each_member_within(LOOK_WITHIN, nodes, &Read::Overview, |answer| match answer {
         ReadAnswer::Overview(overview) => Some(overview),
         _ => None,
     })
@@ -396,11 +400,23 @@ async fn each_member<T>(
     read: &Read,
     open: impl Fn(ReadAnswer) -> Option<T>,
 ) -> Result<Vec<(MemberId, Result<T, String>)>, StoredError> {
+    each_member_within(Duration::MAX, nodes, read, open).await
+}
+
+/// The same, of those that answer within this time.
+async fn each_member_within<T>(
+    within: Duration,
+    nodes: &dyn Nodes,
+    read: &Read,
+    open: impl Fn(ReadAnswer) -> Option<T>,
+) -> Result<Vec<(MemberId, Result<T, String>)>, StoredError> {
     let map = nodes.map()?;
     let members = map.as_deref().into_iter().flat_map(ClusterMap::up);
     let asking = members.map(|member| async {
         let peer = Asked::Member(member.clone()).peer(map.as_deref());
-        let answer = match nodes.ask(peer, read.clone()).await {
+        let asked = timeout(within, nodes.ask(peer, read.clone())).await;
+        let late = |_| Err(InVain::Silent(format!("no answer within {within:?}")));
+        let answer = match asked.unwrap_or_else(late) {
             Ok(answer) => open(answer).ok_or_else(|| "it answers something else".to_owned()),
             Err(InVain::Refused(error)) => Err(error.to_string()),
             Err(InVain::Silent(reason)) => Err(reason),

@@ -38,13 +38,17 @@ impl Longest {
 }
 
 impl Busiest {
-    /// `now`: on the runtime's coarse clock.
-    pub(crate) fn new(now: u32) -> Self {
+    pub(crate) fn new() -> Self {
         Self {
-            now,
+            now: 0,
             by_queue: Longest::default(),
             by_time: Longest::default(),
         }
+    }
+
+    /// The next cells are looked at now, on the runtime's coarse clock.
+    pub(crate) fn set_now(&mut self, now: u32) {
+        self.now = now;
     }
 
     /// Called with the cell's shard locked.

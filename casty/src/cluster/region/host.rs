@@ -68,6 +68,13 @@ impl Host for ShardHost {
         Some(&self.region.meter)
     }
 
+    fn has_state_of(&self, name: &CellName) -> bool {
+        match name {
+            CellName::Entity(id) => self.region.local.has_state_of(self.shard, id),
+            CellName::Actor(_) => false,
+        }
+    }
+
     fn counts_use(&self) -> bool {
         let policy = &self.region.entity_type.policy;
         policy.passivate_after.is_some() || policy.max_active.is_some()

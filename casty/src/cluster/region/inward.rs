@@ -9,7 +9,10 @@ use tokio::time::Instant;
 use crate::{
     actor::{
         Entity, Envelope, Message as _, Reply,
-        ask::reply::{ReplyTo, undecodable},
+        ask::{
+            reply::{ReplyTo, undecodable},
+            terms,
+        },
         cell::{Arrived, Cell, Refusal, RefusalReason, policy::Overflow},
     },
     cluster::region::{
@@ -112,11 +115,8 @@ impl<E: Entity> Incoming<E> {
         let mut grant = Some(grant);
         match envelope {
             Ok(mut envelope) => {
-                let is_for_active = envelope.reply.is_for_active();
-                if is_for_active
-                    && region
-                        .local
-                        .is_not_active(shard, Some(theirs), frame.id, false)
+                if envelope.reply.is_for_active()
+                    && region.local.has_none_active(shard, Some(theirs), frame.id)
                 {
                     let path = || region.path(frame.id);
                     return envelope.undelivered(&region.runtime, &path, Failure::NotActive);
@@ -135,9 +135,6 @@ impl<E: Entity> Incoming<E> {
                             drop_orphans(inlet, &cell);
                             last.cell = again.then_some(cell);
                             return;
-                        }
-                        Err(Refusal::Closed(back)) if is_for_active => {
-                            return cell.undeliverable(back, Failure::NotActive);
                         }
                         Err(Refusal::Closed(back)) => (envelope, closed) = (back, Some(cell)),
                         Err(Refusal::Full(envelope)) => {
@@ -396,6 +393,11 @@ impl ShardRegion {
                         frame: raw.frame_of(peer),
                     });
                     return;
+                }
+                if terms::is_for_active(&raw.chain)
+                    && self.local.has_none_active(shard, None, raw.id.as_str())
+                {
+                    return self.fail(Parked::Raw(raw), Failure::NotActive);
                 }
                 if let Origin::Peer(peer) = &raw.origin
                     && let Some(why) = self.refusal(&peer.inlet, shard, None, raw.id.as_str())

@@ -29,7 +29,7 @@ use crate::{
         handle::{CellName, Signal},
     },
     id::{EntityId, Epoch, ShardId},
-    infra::{panic, sync::lock},
+    infra::{coarse::millis_since, panic, sync::lock},
     persistence::{Log, shard_log::ShardLog, store::Store},
 };
 
@@ -300,7 +300,7 @@ impl LocalShards {
             let cells = &lock(shard).cells;
             let since = |cell: &Arc<dyn EntityCell>| {
                 let used = cell.glance(now).last_used?;
-                Some((now.wrapping_sub(used), (used, cell.clone())))
+                Some((millis_since(now, used), (used, cell.clone())))
             };
             idle.extend(cells.values().filter_map(since));
         }
@@ -443,17 +443,16 @@ impl LocalShards {
         local.hold.takes(epoch) && !local.cells.contains_key(id)
     }
 
-    /// Whether a message for an active entity alone finds none, in a shard that is here.
-    /// `has_closed`: its cell was found, and has closed.
+    /// Whether a message for an active entity alone finds none here. An entity whose state waits,
+    /// as its shard has just moved, is about to be active.
     #[cold]
-    pub(super) fn is_not_active(
-        &self,
-        shard: ShardId,
-        epoch: Option<Epoch>,
-        id: &str,
-        has_closed: bool,
-    ) -> bool {
-        has_closed || self.would_start(shard, epoch, id)
+    pub(super) fn has_none_active(&self, shard: ShardId, epoch: Option<Epoch>, id: &str) -> bool {
+        self.would_start(shard, epoch, id) && !self.has_state_of(shard, &EntityId::new(id))
+    }
+
+    /// Whether there is a state for an entity that has no activation.
+    pub(super) fn has_state_of(&self, shard: ShardId, id: &EntityId) -> bool {
+        self.get(shard).is_some_and(|local| local.has_state_of(id))
     }
 
     /// Makes a cell, in place of a closed one if there is one.

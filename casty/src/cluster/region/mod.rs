@@ -64,7 +64,7 @@ use crate::{
     error::{Delay, Failure, StoredError},
     event::ActorPath,
     id::{CatalogEntry, CopyOptions, EntityId, Epoch, ShardId},
-    infra::{published::Published, sync::lock, wall_clock},
+    infra::{apart::Apart, published::Published, sync::lock, wall_clock},
     message::{answer::Pending, codec},
     persistence::{opened::is_same_host, shard_log::ShardLog},
     protocol::{
@@ -262,12 +262,12 @@ pub(crate) struct ShardRegion {
     shards: NonZeroU32,
     /// The homes, as senders read them. Rebuilt when a home changes.
     homes: Published<Vec<FastHome>>,
-    machine: Mutex<Region<Parked>>,
+    machine: Apart<Mutex<Region<Parked>>>,
     local: LocalShards,
     #[cfg(feature = "metrics")]
     meter: TypeMeter,
-    arrived: Mutex<Arrived>,
-    moves: Mutex<LastMoves>,
+    arrived: Apart<Mutex<Arrived>>,
+    moves: Apart<Mutex<LastMoves>>,
     mesh: Option<Weak<dyn Mesh>>,
     /// How long the entities of a shard that moves may take to stop.
     stop_timeout: Duration,
@@ -316,10 +316,10 @@ impl ShardRegion {
             kind,
             shards,
             homes: Published::new(homes),
-            machine: Mutex::new(machine),
+            machine: Apart::new(Mutex::new(machine)),
             local: LocalShards::new(shards.get(), alone, policy, logs),
-            arrived: Mutex::default(),
-            moves: Mutex::default(),
+            arrived: Apart::new(Mutex::default()),
+            moves: Apart::new(Mutex::default()),
             #[cfg(feature = "metrics")]
             meter: TypeMeter::new(messages),
             mesh,

@@ -82,9 +82,7 @@ impl ShardRegion {
         let mut closed = None;
         loop {
             if envelope.reply.is_for_active()
-                && self
-                    .local
-                    .is_not_active(shard, None, id.as_str(), closed.is_some())
+                && self.local.has_none_active(shard, None, id.as_str())
             {
                 return Err(Rejected::new(envelope, Failure::NotActive));
             }

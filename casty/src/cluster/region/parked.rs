@@ -71,9 +71,7 @@ impl<E: Entity> ParkedEnvelope for Envelope<E> {
         let (mut envelope, mut closed) = (*self, None);
         loop {
             if envelope.reply.is_for_active()
-                && region
-                    .local
-                    .is_not_active(shard, None, id.as_str(), closed.is_some())
+                && region.local.has_none_active(shard, None, id.as_str())
             {
                 let path = || region.path(id);
                 envelope.undelivered(&region.runtime, &path, Failure::NotActive);

@@ -340,6 +340,16 @@ impl ShardOutbox {
             .map_or_else(Vec::new, |machine| machine.sends.waiting())
     }
 
+    /// How many sends wait, and how many reminders are pending.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn waiting(&self) -> (usize, usize) {
+        let state = lock(&self.state);
+        state.machine.as_ref().map_or((0, 0), |machine| {
+            let sends = machine.sends.waiting().iter().map(|it| it.sends).sum();
+            (sends, machine.reminders.len())
+        })
+    }
+
     /// How many reminders are pending, and those that are due first: at most `limit`.
     pub(crate) fn reminders(&self, limit: usize) -> (usize, Vec<ShardReminder>) {
         let state = lock(&self.state);
