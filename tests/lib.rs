@@ -257,3 +257,28 @@ pub fn log() {
         .with_writer(std::io::stderr)
         .try_init();
 }
+
+/// The figures of a text of metrics, each under its name with its labels in braces.
+pub fn figures(text: &str) -> BTreeMap<String, f64> {
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    let figure = |line: &str| {
+        let (name, value) = line.rsplit_once(' ').expect("a name and a value");
+        (name.to_owned(), value.parse().expect("a number"))
+    };
+    lines.map(figure).collect()
+}
+
+/// The families of a text of metrics, each with its kind. All of them have to be in the list of
+/// `docs/metrics.md`.
+pub fn documented(text: &str) -> Vec<(&str, &str)> {
+    let listed = format!("{}/../docs/metrics.md", env!("CARGO_MANIFEST_DIR"));
+    let listed = std::fs::read_to_string(listed).expect("the list of metrics");
+    let kinds = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+    let families: Vec<_> = kinds.filter_map(|line| line.split_once(' ')).collect();
+    for (name, kind) in &families {
+        let ending = if *kind == "counter" { "_total" } else { "" };
+        let row = format!("| `{name}{ending}` | {kind} |");
+        assert!(listed.contains(&row), "docs/metrics.md lacks {row}");
+    }
+    families
+}

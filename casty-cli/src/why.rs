@@ -25,21 +25,9 @@ fn story(why: &Why) -> String {
     for step in &why.steps {
         story += &paragraph(step);
     }
-    let _ = match &why.end {
-        WhyEnd::NoneAwaited => Ok(()),
-        WhyEnd::Circle { entity } => writeln!(
-            story,
-            "These wait for each other, for ever: {} is where the circle closes.",
-            stored::shown(entity)
-        ),
-        WhyEnd::NotFollowed { actor, reason } => writeln!(
-            story,
-            "{} cannot be looked at: {}",
-            stored::shown(actor),
-            stored::shown(reason)
-        ),
-        _ => writeln!(story, "There are more, which are not shown."),
-    };
+    if why.end != WhyEnd::NoneAwaited {
+        let _ = writeln!(story, "{}", stored::shown(&why.end.to_string()));
+    }
     story
 }
 

@@ -15,7 +15,7 @@ use axum::{
 };
 use casty::{
     ActorSystem,
-    admin::{AdminError, RecordReport, Why, WhyEnd, WhyMove, WhyStep},
+    admin::{AdminError, RecordReport, Why, WhyMove, WhyStep},
     error::StoredError,
 };
 use futures_util::{Stream, StreamExt as _, stream};
@@ -38,7 +38,8 @@ const LISTED_MAX: usize = 200;
 /// How many records of an entity are shown: the last ones.
 const RECORDS_MAX: u64 = 20;
 
-/// How many pages of a list are looked through for one entity: those whose ids begin with its own.
+/// How many pages of a list are read in search of one entity: the list has all entities whose ids
+/// begin with its id.
 const LOOKED_THROUGH: usize = 8;
 
 /// How many questions are answered at a time. Each may ask all nodes.
@@ -64,7 +65,7 @@ struct Page {
 
 /// The dashboard of a node as a router, for a server of one's own: the page at `/`, `/metrics` for
 /// Prometheus, and the [probes](health()). Nest it where operators alone get to: it shows the ids
-/// of entities and what is stored of them, and authenticates nobody.
+/// of entities and what is stored of them, and has no authentication.
 ///
 /// ```
 /// use casty::prelude::*;
@@ -311,18 +312,10 @@ async fn why(
     Query(EntityQuery { kind, id }): Query<EntityQuery>,
 ) -> Result<Json<Explained>, Refused> {
     let Why { steps, end, .. } = page.node.why(&kind, &id).await?;
-    let end = match end {
-        WhyEnd::NoneAwaited => "It waits for no other actor.".to_owned(),
-        WhyEnd::Circle { entity } => {
-            format!("These wait for each other, for ever: {entity} is where the circle closes.")
-        }
-        WhyEnd::NotFollowed { actor, reason } => format!("{actor} cannot be looked at: {reason}"),
-        _ => "There are more, which are not shown.".to_owned(),
-    };
     let records = records(&page.node, &kind, &id).await;
     Ok(Json(Explained {
         steps: steps.into_iter().map(StepRow::from).collect(),
-        end,
+        end: end.to_string(),
         records: records.unwrap_or_else(|error| vec![error.to_string()]),
     }))
 }
@@ -342,7 +335,10 @@ async fn records(node: &ActorSystem, kind: &str, id: &str) -> Result<Vec<String>
         .records_of(kind, id)
         .after(last.saturating_sub(RECORDS_MAX));
     let mut records = Vec::new();
-    while let Some(page) = pages.next_page().await? {
+    // An entity that goes on writing has no last page.
+    while (records.len() as u64) < RECORDS_MAX
+        && let Some(page) = pages.next_page().await?
+    {
         records.extend(page.iter().map(line));
     }
     records.reverse();

@@ -35,9 +35,9 @@ pub struct Dashboard {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServeError {
-    /// Others than this host could get to it, and it authenticates nobody.
+    /// The address can be reached from other hosts, and the dashboard has no authentication.
     #[error(
-        "{address} can be reached from other hosts, and the dashboard authenticates nobody: use \
+        "{address} can be reached from other hosts, and the dashboard has no authentication: use \
          127.0.0.1 and a tunnel, or put `casty_dashboard::router` behind a server of yours that does"
     )]
     NotLoopback {
@@ -51,7 +51,8 @@ pub enum ServeError {
 
 /// Serves the dashboard of a node on an address of this host alone, such as `127.0.0.1:9400`; port
 /// 0 is a free one. Every node can show the whole cluster. Nothing is looked at while no page is
-/// open. The server has a clone of the system, which so does not end before it.
+/// open. The server keeps a clone of the system, so the system does not end by being dropped
+/// before.
 ///
 /// Kubernetes asks probes by the address of the pod: give it [`health`](crate::health()) in a
 /// server of your own.
@@ -97,9 +98,9 @@ pub async fn serve(
     })
 }
 
-/// Lets only those in who name this host: the page of another site may have its name resolve to
-/// 127.0.0.1, and would read all that is here with its visitor's browser. A browser says as well
-/// that another site asks, which could read nothing, and make work.
+/// Refuses requests that do not name this host: the page of another site may have its name resolve
+/// to 127.0.0.1, and would read all that is here with its visitor's browser. Requests that another
+/// site makes, as the browser says, are refused too: they could read nothing, and make work.
 async fn from_here(request: Request, next: Next) -> Response {
     let host = request.headers().get(header::HOST);
     let host = host.and_then(|host| host.to_str().ok()?.parse::<Authority>().ok());

@@ -79,7 +79,7 @@ async fn found(
                 return findings;
             }
             before = Some(overview);
-            // As those do who look.
+            // Some findings compare two looks, which have to be some time apart.
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };

@@ -62,7 +62,7 @@ pub(crate) async fn run(
 }
 
 fn page(rows: &Rows, report: &Report) -> String {
-    let mut page = text::silent(&report.overview.silent);
+    let mut page = String::new();
     let tables: [(&[&str], Vec<&[String]>); 3] = [
         (&rows::NODE, rows.nodes.iter().map(|row| &row[..]).collect()),
         (&rows::TYPE, rows.types.iter().map(|row| &row[..]).collect()),

@@ -133,7 +133,7 @@ fn draw(frame: &mut Frame<'_>, shown: &Shown) {
     let Some(now) = &shown.now else { return };
     let rows = Rows::new(now, shown.before.as_ref(), shown.sorting);
     let findings = now.findings(shown.before.as_ref());
-    let lines = findings.len() * 2 + now.silent.len();
+    let lines = findings.len() * 2;
     let rest = frame.area().height.saturating_sub(1);
     // The entities get what the others leave; those get no more than their rows and a third.
     let of = |rows: usize| {
@@ -158,7 +158,7 @@ fn draw(frame: &mut Frame<'_>, shown: &Shown) {
     table(frame, types, "entity types", &rows::TYPE, &rows.types);
     let title = format!("entities by {}", shown.sorting.name());
     table(frame, entities, &title, &rows::ENTITY, &rows.entities);
-    let paragraph = Paragraph::new(told(&findings, now))
+    let paragraph = Paragraph::new(told(&findings))
         .wrap(Wrap { trim: false })
         .block(Block::bordered().title(" findings "));
     frame.render_widget(paragraph, found);
@@ -174,12 +174,8 @@ fn heading(shown: &Shown) -> Line<'_> {
     heading.into()
 }
 
-fn told(findings: &[Finding], now: &Overview) -> Vec<Line<'static>> {
-    let silent = now.silent.iter().map(|silent| {
-        let line = format!("{} does not say: {}", silent.member.node, silent.reason);
-        Line::styled(stored::shown(&line), Color::Red)
-    });
-    let mut lines: Vec<_> = silent.collect();
+fn told(findings: &[Finding]) -> Vec<Line<'static>> {
+    let mut lines = Vec::new();
     for finding in findings {
         let color = match finding.severity {
             Severity::Alarm => Color::Red,

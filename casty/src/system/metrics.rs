@@ -346,7 +346,7 @@ fn of_store(figures: &mut Figures, store: &Store, regions: &[Arc<dyn AnyRegion>]
 }
 
 fn of_links(figures: &mut Figures, node: &Node) {
-    for (lane, [written, connections, lost]) in node.peers.lanes() {
+    for (lane, [written, connections, ended]) in node.peers.lanes() {
         let label = || vec![("lane", lane.to_owned())];
         figures.count(
             "casty_link_written_bytes",
@@ -361,10 +361,10 @@ fn of_links(figures: &mut Figures, node: &Node) {
             connections,
         );
         figures.count(
-            "casty_link_connections_lost",
-            "Connections of this node that have ended.",
+            "casty_link_connections_ended",
+            "Connections of this node that have ended, or were replaced by others.",
             label(),
-            lost,
+            ended,
         );
     }
 }

@@ -17,7 +17,7 @@ pub(crate) const LANES: [(Lane, &str); 4] = [
 pub(crate) struct LaneMeter {
     written: AtomicU64,
     connections: AtomicU64,
-    lost: AtomicU64,
+    ended: AtomicU64,
 }
 
 impl LaneMeter {
@@ -31,14 +31,14 @@ impl LaneMeter {
         self.connections.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A connection was lost.
-    pub(super) fn lost(&self) {
-        self.lost.fetch_add(1, Ordering::Relaxed);
+    /// A connection has ended, or was replaced.
+    pub(super) fn ended(&self) {
+        self.ended.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The bytes that were written, the connections that were made, and those that were lost.
+    /// The bytes that were written, the connections that were made, and those that have ended.
     #[cfg(feature = "metrics")]
     pub(crate) fn read(&self) -> [u64; 3] {
-        [&self.written, &self.connections, &self.lost].map(|count| count.load(Ordering::Relaxed))
+        [&self.written, &self.connections, &self.ended].map(|count| count.load(Ordering::Relaxed))
     }
 }

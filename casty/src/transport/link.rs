@@ -319,8 +319,8 @@ impl Link {
     ) {
         self.set_status(Status::Open);
         self.connected.store(true, Ordering::Relaxed);
-        self.meter.connected();
         let end = loop {
+            self.meter.connected();
             let Dialed {
                 stream,
                 welcome,
@@ -342,7 +342,9 @@ impl Link {
                 connection::for_each_frame(chunk, |_, frame| self.handle(&**owner, chunk, frame))
             };
             let renewing = self.next_connection(net, &**owner, times, until, rng);
-            match connection.run_until(renewing, handle, Bytes::new).await {
+            let outcome = connection.run_until(renewing, handle, Bytes::new).await;
+            self.meter.ended();
+            match outcome {
                 Outcome::Ended(end) => break end,
                 Outcome::Replaced(successor, retired) => {
                     tracing::debug!(peer = %self.peer, lane = ?self.lane, "connection renewed");
@@ -361,7 +363,6 @@ impl Link {
             tracing::debug!(peer = %self.peer, lane = ?self.lane, %end, "connection ended");
         }
         self.connected.store(false, Ordering::Relaxed);
-        self.meter.lost();
         self.connection_lost(&**owner, &end.to_string());
         owner.disconnected(self, &end.to_string());
     }

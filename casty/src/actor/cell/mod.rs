@@ -305,7 +305,7 @@ impl<A: Actor> Cell<A> {
         self.core.epoch(&*self.host, since)
     }
 
-    /// What those see who look at all cells. `now`: on the runtime's coarse clock.
+    /// What a look at all cells sees of this one. `now`: on the runtime's coarse clock.
     pub(crate) fn glance(&self, now: u32) -> Glance {
         let inner = lock(&self.inner);
         Glance::new(&self.core, inner.status.phase, inner.mailbox.len(), now)

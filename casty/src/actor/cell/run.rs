@@ -450,9 +450,6 @@ impl<A: Actor> Run<A> {
     async fn handle_batch(&mut self) -> ControlFlow<()> {
         let is_full = self.batch.len() >= BATCH;
         if self.activation.state.is_none() || self.activation.life.due != Due::Nothing {
-            if self.activation.life.due == Due::Nothing && self.starts_for_none() {
-                return ControlFlow::Continue(());
-            }
             self.start().await?;
         }
         let mut used = false;
@@ -565,6 +562,9 @@ impl<A: Actor> Run<A> {
 
     /// Makes the state if there is none, and runs the hooks that are due.
     async fn start(&mut self) -> ControlFlow<()> {
+        if self.activation.life.due == Due::Nothing && self.starts_for_none() {
+            return ControlFlow::Continue(());
+        }
         self.ctx.core().set_starting(true);
         let started = self.try_start().await;
         self.ctx.core().has_started();

@@ -405,7 +405,7 @@ impl Peers {
     }
 
     /// What is counted of the links of each lane: their name, the bytes that were written, the
-    /// connections that were made, and those that were lost.
+    /// connections that were made, and those that have ended.
     #[cfg(feature = "metrics")]
     pub(crate) fn lanes(&self) -> impl Iterator<Item = (&'static str, [u64; 3])> {
         let lanes = LANES.iter().zip(&self.lanes);

@@ -1,6 +1,6 @@
 //! What a node counts and sees, as it tells others.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -98,53 +98,45 @@ impl TypeCounts {
 
     /// What has happened since `before`, which is of the same process.
     pub(crate) fn since(&self, before: &Self) -> Self {
-        let of = |name: &str| {
-            let mut known = before.handled.iter();
-            known.find(|it| it.0 == name).map_or(0, |it| it.1)
-        };
-        let handled = self.handled.iter();
-        let handled = handled.map(|(name, count)| (name.clone(), count.saturating_sub(of(name))));
-        let ranges = self.durations.iter().enumerate();
-        let ranges = ranges.map(|(at, range)| {
-            let known = before.durations.get(at).map_or(0, |range| range.count);
-            DurationRange {
-                count: range.count.saturating_sub(known),
-                ..*range
-            }
-        });
-        Self {
-            handled: handled.collect(),
-            activated: self.activated.saturating_sub(before.activated),
-            passivated: self.passivated.saturating_sub(before.passivated),
-            failed: self.failed.saturating_sub(before.failed),
-            restarted: self.restarted.saturating_sub(before.restarted),
-            refusing: self.refusing.saturating_sub(before.refusing),
-            unhandled: self.unhandled.saturating_sub(before.unhandled),
-            full: self.full.saturating_sub(before.full),
-            durations: ranges.collect(),
-        }
+        self.with(before, u64::saturating_sub)
     }
 
     /// Adds what was counted elsewhere.
     pub(crate) fn add(&mut self, other: &Self) {
-        for (name, count) in &other.handled {
-            match self.handled.iter_mut().find(|it| it.0 == *name) {
-                Some(known) => known.1 += count,
-                None => self.handled.push((name.clone(), *count)),
-            }
-        }
-        self.activated += other.activated;
-        self.passivated += other.passivated;
-        self.failed += other.failed;
-        self.restarted += other.restarted;
-        self.refusing += other.refusing;
-        self.unhandled += other.unhandled;
-        self.full += other.full;
-        for (at, range) in other.durations.iter().enumerate() {
-            match self.durations.get_mut(at) {
-                Some(known) => known.count += range.count,
-                None => self.durations.push(*range),
-            }
+        *self = self.with(other, u64::saturating_add);
+    }
+
+    /// Each count put together with its like, which is 0 where `other` has none.
+    fn with(&self, other: &Self, put: fn(u64, u64) -> u64) -> Self {
+        let names = self.handled.iter().chain(&other.handled);
+        let names: BTreeSet<&String> = names.map(|(name, _)| name).collect();
+        let of = |counts: &Self, name: &String| {
+            let mut handled = counts.handled.iter();
+            handled.find(|it| it.0 == *name).map_or(0, |it| it.1)
+        };
+        let handled = names.into_iter().map(|name| {
+            let count = put(of(self, name), of(other, name));
+            (name.clone(), count)
+        });
+        let ranges = self.durations.len().max(other.durations.len());
+        let ranges = (0..ranges).filter_map(|at| {
+            let (mine, others) = (self.durations.get(at), other.durations.get(at));
+            let count = |range: Option<&DurationRange>| range.map_or(0, |range| range.count);
+            Some(DurationRange {
+                up_to: mine.or(others)?.up_to,
+                count: put(count(mine), count(others)),
+            })
+        });
+        Self {
+            handled: handled.collect(),
+            activated: put(self.activated, other.activated),
+            passivated: put(self.passivated, other.passivated),
+            failed: put(self.failed, other.failed),
+            restarted: put(self.restarted, other.restarted),
+            refusing: put(self.refusing, other.refusing),
+            unhandled: put(self.unhandled, other.unhandled),
+            full: put(self.full, other.full),
+            durations: ranges.collect(),
         }
     }
 

@@ -292,6 +292,22 @@ fn owner_of(
     Ok((shard, owner))
 }
 
+impl fmt::Display for WhyEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoneAwaited => f.write_str("It waits for no other actor."),
+            Self::Circle { entity } => write!(
+                f,
+                "These wait for each other, for ever: {entity} is where the circle closes."
+            ),
+            Self::NotFollowed { actor, reason } => {
+                write!(f, "{actor} cannot be looked at: {reason}")
+            }
+            Self::TooLong => f.write_str("There are more, which are not shown."),
+        }
+    }
+}
+
 impl fmt::Display for Activity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -345,8 +345,7 @@ impl ShardOutbox {
     pub(crate) fn waiting(&self) -> (usize, usize) {
         let state = lock(&self.state);
         state.machine.as_ref().map_or((0, 0), |machine| {
-            let sends = machine.sends.waiting().iter().map(|it| it.sends).sum();
-            (sends, machine.reminders.len())
+            (machine.sends.len(), machine.reminders.len())
         })
     }
 

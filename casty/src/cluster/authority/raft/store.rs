@@ -325,7 +325,7 @@ impl State {
         }
     }
 
-    /// Forgets the watchers whose connections have ended. Whether there are others.
+    /// Forgets the watchers whose connections have ended. Returns whether others are left.
     fn has_watchers(&mut self) -> bool {
         self.watchers
             .retain(|watcher| !watcher.inlet.cancel.is_cancelled());
