@@ -56,8 +56,8 @@ fn main() -> Result<(), AnyError> {
     })
 }
 
-/// Has cargo compile an example to LLVM IR. Its dependencies are those of a development build,
-/// which is the cheapest one; the example itself is compiled as in a release build.
+/// Has cargo compile an example to LLVM IR, with the dependencies of this program: they are built
+/// already.
 fn compile(example: &str) -> Result<PathBuf, AnyError> {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let folder = workspace.join("target/types");
@@ -71,12 +71,13 @@ fn compile(example: &str) -> Result<PathBuf, AnyError> {
             "-p",
             "casty-benches",
             "--no-default-features",
+            "--profile",
+            "bench",
         ])
         .args(["--example", &format!("types_{example}"), "--"])
         .arg(format!("--emit=llvm-ir={}", file.display()))
         // In one piece, without what debuggers need, and before LLVM optimizes.
         .args(["-C", "codegen-units=1", "-C", "debuginfo=0"])
-        .args(["-C", "opt-level=3", "-C", "debug-assertions=off"])
         .args(["-C", "no-prepopulate-passes"])
         .status()?;
     if !status.success() {

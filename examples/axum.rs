@@ -16,6 +16,9 @@
 //! curl -i localhost:8083/ready
 //! ```
 //!
+//! With a collector of OpenTelemetry, each request is a trace, from the node that it came to to the
+//! account on another one: `OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318`.
+//!
 //! Two of the three are enough for a start: they found the cluster, and the third joins it.
 //!
 //! `SIGTERM` (or Ctrl-C) ends a node in this order: `/ready` fails, and the balancer sends no more
@@ -26,13 +29,17 @@ use std::{collections::VecDeque, fmt, future::IntoFuture as _};
 
 use axum::{
     Json, Router,
-    extract::{Path, State},
+    extract::{MatchedPath, Path, Request, State},
     http::{StatusCode, header},
+    middleware::{Next, from_fn},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
 use casty::{Settings, prelude::*};
+use casty_otel::{Otlp, Traces};
 use tokio::net::TcpListener;
+use tracing::Instrument as _;
+use tracing_subscriber::{filter::LevelFilter, prelude::*};
 
 /// How many orders an account remembers, so that a client may send an order again.
 const ORDERS_KEPT: usize = 1000;
@@ -211,11 +218,33 @@ async fn balance(State(node): State<ActorSystem>, Path(id): Path<String>) -> Ans
     Ok(Json(asked.retry_for(PATIENCE).await?))
 }
 
+/// Handles a request in a span, in the trace of its sender.
+async fn traced(request: Request, next: Next) -> Response {
+    let route = request.extensions().get::<MatchedPath>();
+    let route = route.map_or("", MatchedPath::as_str).to_owned();
+    let span = casty_otel::request_span(&request, &route);
+    let response = next.run(request).instrument(span.clone()).await;
+    span.record("http.response.status_code", response.status().as_u16());
+    response
+}
+
+/// Exports traces, where there is a collector.
+fn traces(node: &str) -> Result<Option<Traces>, casty_otel::StartError> {
+    if std::env::var_os("OTEL_EXPORTER_OTLP_ENDPOINT").is_none() {
+        return Ok(None);
+    }
+    let traces = Otlp::new("bank").node(node).start()?;
+    let layer = traces.layer().with_filter(LevelFilter::INFO);
+    tracing_subscriber::registry().with(layer).init();
+    Ok(Some(traces))
+}
+
 fn service(node: ActorSystem) -> Router {
     Router::new()
         .route("/accounts/{id}", get(balance))
         .route("/accounts/{id}/deposit", post(deposit))
         .route("/accounts/{id}/withdraw", post(withdraw))
+        .route_layer(from_fn(traced))
         .merge(casty_dashboard::health(&node))
         .with_state(node)
 }
@@ -229,6 +258,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         next("the HTTP address")?,
         next("the cluster address")?,
     );
+    let traces = traces(&name)?;
     // On machines with long pauses: `PATIENT=1`.
     let settings = match std::env::var("PATIENT") {
         Ok(_) => Settings {
@@ -271,5 +301,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         () = too_late => eprintln!("some requests were not finished"),
     }
     // All requests are answered: now the node leaves.
-    Ok(node.run_until_terminated().await?)
+    node.run_until_terminated().await?;
+    if let Some(traces) = traces {
+        traces.shutdown().await?;
+    }
+    Ok(())
 }

@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+#[path = "../casty-otel/tests/traced/collector.rs"]
+mod collector;
+
 use std::{
     collections::BTreeMap,
     io,
@@ -15,12 +18,15 @@ use std::{
 };
 
 use casty::testkit::{STEP_LIMIT, eventually, soon};
+use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     process::{Child, Command},
     time::timeout,
 };
+
+use self::collector::{Collector, Seen};
 
 const NODES: usize = 3;
 const WORKERS: usize = 4;
@@ -40,12 +46,22 @@ enum Lost {
 
 /// Sends one request on a connection of its own. Returns status and body.
 async fn request(to: SocketAddr, what: &str, body: &str) -> Result<(u16, String), Lost> {
+    request_with(to, what, "", body).await
+}
+
+/// The same, with lines of the head.
+async fn request_with(
+    to: SocketAddr,
+    what: &str,
+    lines: &str,
+    body: &str,
+) -> Result<(u16, String), Lost> {
     let exchange = async {
         let mut stream = TcpStream::connect(to).await.map_err(|_| Lost::Refused)?;
         let length = body.len();
         let head = format!(
             "{what} HTTP/1.1\r\nhost: {to}\r\nconnection: close\r\n\
-             content-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
+             content-type: application/json\r\ncontent-length: {length}\r\n{lines}\r\n{body}"
         );
         let mut answer = String::new();
         let sent = stream.write_all(head.as_bytes()).await;
@@ -101,6 +117,8 @@ struct Place {
     http: SocketAddr,
     listen: SocketAddr,
     seeds: Vec<SocketAddr>,
+    /// Where traces are exported to.
+    collector: Option<SocketAddr>,
 }
 
 impl Place {
@@ -110,7 +128,13 @@ impl Place {
 
     /// A node that is not ready for some seconds before it stops to accept.
     fn start_draining(&self, seconds: u64) -> Child {
-        Command::new(env!("CARGO_BIN_EXE_casty-service"))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_casty-service"));
+        if let Some(collector) = self.collector {
+            command
+                .env("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://{collector}"))
+                .env("OTEL_BSP_SCHEDULE_DELAY", "100");
+        }
+        command
             .env("DRAIN_SECONDS", seconds.to_string())
             // Beside other tests, a process may stand still for longer than a lease lasts.
             .env("PATIENT", "1")
@@ -139,6 +163,7 @@ fn places<const N: usize>() -> [Place; N] {
         http: https[n],
         listen: listens[n],
         seeds: listens.to_vec(),
+        collector: None,
     })
 }
 
@@ -290,6 +315,61 @@ async fn a_service_is_restarted_node_by_node_without_a_lost_request() {
         sum += cents.parse::<u64>().unwrap();
     }
     assert_eq!(sum, load.total(), "each order was carried out once");
+    for child in &children {
+        terminate(child).await;
+    }
+    for child in children {
+        ends(child).await;
+    }
+}
+
+/// The trace of a caller goes on in the service, and reaches the account on the other node.
+#[tokio::test]
+async fn a_request_is_one_trace_on_both_nodes() {
+    casty_tests::log();
+    let (collector, address) = Collector::start().await;
+    let mut places = places::<2>();
+    for place in &mut places {
+        place.collector = Some(address);
+    }
+    let children: Vec<Child> = places.iter().map(Place::start).collect();
+    for place in &places {
+        place.until_ready().await;
+    }
+    let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let caller = "00f067aa0ba902b7";
+    let header = format!("traceparent: 00-{trace}-{caller}-01\r\n");
+    // Some of them live on the other node.
+    for account in 0..8 {
+        let body = format!("{{\"order\": \"o-{account}\", \"cents\": 1}}");
+        let what = format!("POST /accounts/t{account}/deposit");
+        let answer = request_with(places[0].http, &what, &header, &body).await;
+        assert!(matches!(&answer, Ok((200, _))), "{answer:?}");
+    }
+    let is_elsewhere = |it: &Seen| {
+        it.name == "Account/deposit"
+            && it.kind == SpanKind::Server
+            && it.fields.get("casty.node").is_some_and(|node| node == "n1")
+    };
+    let handler = collector.find("a handler on n1", is_elsewhere).await;
+    let asked = collector
+        .find("its ask", |it| it.id == handler.parent)
+        .await;
+    assert_eq!(
+        (asked.name.as_str(), asked.kind),
+        ("Account/deposit", SpanKind::Client)
+    );
+    let served = collector
+        .find("its request", |it| it.id == asked.parent)
+        .await;
+    assert_eq!(served.name, "POST /accounts/{id}/deposit");
+    assert_eq!(served.parent, caller);
+    assert!(
+        [&handler, &asked, &served]
+            .iter()
+            .all(|it| it.trace == trace)
+    );
+    // What is exported at the end is not lost.
     for child in &children {
         terminate(child).await;
     }

@@ -40,7 +40,7 @@ const FACADES: &[&str] = &[
 ];
 
 /// What everybody may use.
-const BASE: &[&str] = &["id", "config", "error", "event", "infra", "tie"];
+const BASE: &[&str] = &["id", "config", "error", "event", "infra", "tie", "trace"];
 
 /// The first path segments after `crate::` in a file, those in `use crate::{...}` included.
 fn used(source: &str) -> BTreeSet<String> {
@@ -163,6 +163,7 @@ fn comments_are_wrapped_at_one_width() {
         "casty-cli",
         "casty-dashboard",
         "casty-log",
+        "casty-otel",
         "casty-sql",
         "tests",
         "examples",
@@ -352,7 +353,13 @@ fn the_guide_has_each_line_of_the_log() {
     let guide = fs::read_to_string(guide).unwrap();
     let mut missing = Vec::new();
     let mut found = 0;
-    for crate_root in ["casty", "casty-dashboard", "casty-log", "casty-sql"] {
+    for crate_root in [
+        "casty",
+        "casty-dashboard",
+        "casty-log",
+        "casty-otel",
+        "casty-sql",
+    ] {
         let mut folders = vec![root().join("../..").join(crate_root).join("src")];
         while let Some(folder) = folders.pop() {
             for entry in fs::read_dir(folder).unwrap() {

@@ -45,7 +45,7 @@
 //! - Read what they have done: [`mod@projection`], [`history`], [`listing`].
 //! - Run them: [`ActorSystem`], [`SystemBuilder`], [`ClusterClient`], [`Settings`], [`member`],
 //!   [`tie`], [`error`].
-//! - Watch them: [`Event`], [`DeadLetter`], [`event`], [`spy`].
+//! - Watch them: [`Event`], [`DeadLetter`], [`event`], [`spy`], [`trace`].
 //! - Operate them: [`admin`], and the program `casty` of the crate `casty-cli`.
 //! - Test them: `testkit`, behind the feature of that name.
 //!
@@ -86,6 +86,7 @@ mod system;
 #[cfg(feature = "testkit")]
 pub mod testkit;
 pub mod tie;
+pub mod trace;
 mod transport;
 
 pub use actor::{

@@ -213,5 +213,6 @@ pub(crate) fn answering(
         message: form.message.clone(),
         bytes: bytes.into(),
         answer: None,
+        trace: None,
     })
 }

@@ -10,6 +10,7 @@ use crate::{
     message::codec::EncodeError,
     persistence::reminders::{MESSAGE_BYTES_MAX, ReminderChange, WrittenReminder},
     protocol::reminders::timetable::{Missed, Timetable},
+    trace,
 };
 #[cfg(feature = "cron")]
 use crate::{
@@ -109,6 +110,10 @@ impl Remind {
     }
 
     /// When it is due first.
+    #[cfg_attr(
+        not(feature = "cron"),
+        expect(clippy::unnecessary_wraps, reason = "a cron expression may be wrong")
+    )]
     fn first(&self, now: u64) -> Result<u64, String> {
         Ok(match &self.first {
             First::At(time) => *time,
@@ -154,5 +159,9 @@ pub(crate) fn written<M: Message>(
         missed: remind.missed,
         message: message.name().to_owned(),
         bytes: ByteBuf::from(bytes),
+        trace: match remind.timetable {
+            Timetable::Once if trace::is_on() => trace::here().map(Box::new),
+            _ => None,
+        },
     }))
 }

@@ -47,6 +47,7 @@ use crate::{
         outbox::SendMark,
         reminders::timetable::{Missed, Timetable},
     },
+    trace::TraceContext,
     transport::{
         check,
         frame::{EntityFrame, Frame},
@@ -543,12 +544,14 @@ fn records() -> Vec<Vec<u8>> {
         },
         RecordBody {
             erases: true,
+            trace: TraceContext::new(9, 10, 1).map(Box::new),
             sends: vec![WrittenSend {
                 kind: "Account".into(),
                 entity: "ada".into(),
                 message: "deposit".into(),
                 bytes: ByteBuf::from(&new[..]),
                 answer: None,
+                trace: TraceContext::new(7, 8, 1).map(Box::new),
             }],
             reminders: vec![
                 ReminderChange::Set(WrittenReminder {
@@ -561,6 +564,7 @@ fn records() -> Vec<Vec<u8>> {
                     missed: Missed::All(3),
                     message: "renew".into(),
                     bytes: ByteBuf::new(),
+                    trace: None,
                 }),
                 ReminderChange::Gone("old".into()),
             ],

@@ -16,6 +16,7 @@ use crate::{
         reminders::{KeptReminder, ReminderChange},
         sends::{Ledger, TakenSend, WrittenSend},
     },
+    trace::{self, TraceContext},
 };
 
 /// Why what an entity has changed cannot be written.
@@ -95,6 +96,13 @@ pub(crate) struct RecordBody {
     /// Of a record of the shard itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) ledger: Option<Ledger>,
+    /// The span of the handler that has made the record, if that is sampled.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        with = "trace::written"
+    )]
+    pub(crate) trace: Option<Box<TraceContext>>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it")]

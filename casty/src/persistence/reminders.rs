@@ -15,6 +15,7 @@ use crate::{
         IndexChange, IndexPart, ReminderKey, SetReminder,
         timetable::{InvalidCron, Missed, Timetable},
     },
+    trace::{self, TraceContext},
 };
 
 /// How many reminders an entity may have.
@@ -34,6 +35,13 @@ pub(crate) struct WrittenReminder {
     /// The name of the message, for operators.
     pub(crate) message: String,
     pub(crate) bytes: ByteBuf,
+    /// The span of the handler that has set it, if that is sampled and the reminder comes once.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        with = "trace::written"
+    )]
+    pub(crate) trace: Option<Box<TraceContext>>,
 }
 
 impl WrittenReminder {

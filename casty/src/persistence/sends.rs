@@ -8,6 +8,7 @@ use serde_bytes::ByteBuf;
 use crate::{
     persistence::reminders::{ReminderChange, ReminderPart, ReminderTerms, is_false},
     protocol::outbox::SendMark,
+    trace::{self, TraceContext},
 };
 
 /// A message to another entity, part of the record of what its sender has changed.
@@ -22,6 +23,13 @@ pub(crate) struct WrittenSend {
     /// The message that tells the sender of the outcome, if it wants to know.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) answer: Option<Arc<AnswerForm>>,
+    /// The span of the handler that has made it, if that is sampled.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        with = "trace::written"
+    )]
+    pub(crate) trace: Option<Box<TraceContext>>,
 }
 
 /// A message of the sender, encoded but for the outcome.

@@ -3,9 +3,11 @@
 use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use futures_util::{FutureExt, future::BoxFuture};
+use tracing::{Instrument as _, Span};
 
 use crate::{
     actor::{effect::Events, runtime::Runtime},
+    event::ActorPath,
     id::Epoch,
     infra::panic,
     message::codec::DecodeError,
@@ -14,6 +16,7 @@ use crate::{
         contract::{EventsOf, Occurrence, Poisoned, Projection, TransactionOf},
         store::{ParkedEvent, ProjectedShard, ProjectionStore as _, ViewError},
     },
+    trace,
 };
 
 /// Why records were not handled. Nothing of them was.
@@ -79,6 +82,19 @@ impl<P: Projection> Typed<P> {
         Occurrence::new(record.entity.clone(), position, record.at)
     }
 
+    /// The span of a record's events, if what has made the record was part of a trace.
+    fn span(&self, record: &Record, body: &RecordBody) -> Span {
+        let cause = body.trace.as_deref().filter(|_| trace::is_on());
+        let span = cause.and_then(|cause| {
+            let actor = ActorPath {
+                kind: self.shard.kind.clone(),
+                id: record.entity.to_string(),
+            };
+            trace::projects(&self.shard.projection, &actor, *cause)
+        });
+        span.unwrap_or_else(Span::none)
+    }
+
     async fn apply(
         &self,
         projection: &mut P,
@@ -94,9 +110,10 @@ impl<P: Projection> Typed<P> {
         if !record.body.is_empty() {
             let body = RecordBody::decode(&record.body).map_err(|DecodeError(error)| error)?;
             erases = body.erases;
+            let span = self.span(record, &body);
             for event in read_events::<EventsOf<P>>(&self.runtime, &body)? {
                 let handling = projection.handle(event, &occurrence, transaction);
-                done(handling).await?;
+                done(handling.instrument(span.clone())).await?;
             }
         }
         if erases {

@@ -28,6 +28,7 @@ use crate::{
     },
     error::{AskError, Delay, Failure, TellError},
     message::codec::DecodeError,
+    trace::{self, Asking},
 };
 
 /// How long another node is asked, at most, what holds an ask up.
@@ -224,8 +225,21 @@ pub(super) fn try_send<A: Actor>(to: &A::Address, message: A::Message) -> Result
 fn untold<A: Actor>(message: A::Message) -> Envelope<A> {
     Envelope {
         message,
-        reply: ReplyTo::Nobody,
+        reply: nobody(),
     }
+}
+
+/// The reply of a message that is told: nobody waits for it. It has the teller's place in a trace,
+/// if that has one.
+#[inline]
+pub(super) fn nobody<R>() -> ReplyTo<R> {
+    let nobody = ReplyTo::Nobody;
+    if trace::is_on()
+        && let Some(cause) = trace::here()
+    {
+        return nobody.in_trace(cause);
+    }
+    nobody
 }
 
 /// The rest of a tell that was not queued at once: waits for room, if room is what lacks.
@@ -321,7 +335,7 @@ impl<A: Actor> UnderWay<A> {
             after: timeout.unwrap_or(to.runtime().ask_timeout),
             to,
             state: AskState::Unsent(message),
-            waits: Waits::new(None),
+            waits: Waits::new(None, None),
         }
     }
 
@@ -336,7 +350,7 @@ impl<A: Actor> UnderWay<A> {
             after: timeout.unwrap_or(to.runtime().ask_timeout),
             to,
             state: AskState::Done,
-            waits: Waits::new(None),
+            waits: Waits::new(None, None),
         };
         let to_asker = |asker| ReplyTo::Asker(asker).on_terms(Some(terms));
         asking.send(message, to_asker)?;
@@ -361,6 +375,18 @@ impl<A: Actor> UnderWay<A> {
         &mut self,
         cx: &mut TaskContext<'_>,
     ) -> Poll<Result<Answer<A::Reply>, NoAnswer>> {
+        let polled = self.poll_state(cx);
+        if let (Some(span), Poll::Ready(outcome)) = (self.waits.span(), &polled) {
+            match outcome {
+                Ok(Answer::Failed(failure)) | Err(NoAnswer::Failed(failure)) => span.fail(failure),
+                Err(NoAnswer::Late(_)) => span.fail(&"no answer in time"),
+                Ok(Answer::Reply(_) | Answer::Encoded(_)) => {}
+            }
+        }
+        polled
+    }
+
+    fn poll_state(&mut self, cx: &mut TaskContext<'_>) -> Poll<Result<Answer<A::Reply>, NoAnswer>> {
         loop {
             match &mut self.state {
                 AskState::Unsent(_) => {
@@ -456,11 +482,14 @@ impl<A: Actor> UnderWay<A> {
             message: name,
             since: Instant::now(),
         });
-        self.waits = Waits::new(chain.clone());
-        let envelope = Envelope {
-            message,
-            reply: to_asker(Asker { answerer, chain }),
-        };
+        let traced = trace::is_on().then(|| Asking::begin(&to.path(), name));
+        let (span, context) = traced.flatten().unzip();
+        self.waits = Waits::new(chain.clone(), span);
+        let mut reply = to_asker(Asker { answerer, chain });
+        if let Some(context) = context {
+            reply = reply.in_trace(context);
+        }
+        let envelope = Envelope { message, reply };
         self.state = match held::offer(&self.to, envelope) {
             Ok(()) => AskState::Waiting(asked),
             Err(Rejected {

@@ -26,6 +26,7 @@ use std::{
 
 use pin_project_lite::pin_project;
 use tokio::time::Instant;
+use tracing::Span;
 
 use crate::{
     error::Failure,
@@ -33,6 +34,7 @@ use crate::{
     id::MemberId,
     infra::{concurrent::thread_local, sync::lock},
     message::codec,
+    trace::Asking,
 };
 
 /// An actor as the messages see it that it sends, and the answers that it owes.
@@ -253,17 +255,30 @@ impl Chain {
 }
 
 /// Held by an ask for as long as it waits.
-pub(crate) struct Waits(Option<Arc<Chain>>);
+pub(crate) struct Waits {
+    chain: Option<Arc<Chain>>,
+    span: Option<Box<Asking>>,
+}
 
 impl Waits {
-    pub(crate) fn new(chain: Option<Arc<Chain>>) -> Self {
-        Self(chain)
+    /// `span`: the ask's place in a trace, if it has one.
+    pub(crate) fn new(chain: Option<Arc<Chain>>, span: Option<Asking>) -> Self {
+        Self {
+            chain,
+            span: span.map(Box::new),
+        }
+    }
+
+    /// The ask's place in a trace.
+    #[inline]
+    pub(crate) fn span(&self) -> Option<&Asking> {
+        self.span.as_deref()
     }
 }
 
 impl Drop for Waits {
     fn drop(&mut self) {
-        if let Some(chain) = &self.0 {
+        if let Some(chain) = &self.chain {
             chain.over.store(true, Ordering::Relaxed);
         }
     }
@@ -273,9 +288,31 @@ impl Drop for Waits {
 struct Handling {
     cell: Arc<dyn Acts>,
     cause: RefCell<Option<Arc<Chain>>>,
+    /// The message's place in a trace. Entered while the task is polled.
+    span: RefCell<Option<Box<Span>>>,
 }
 
 impl Handling {
+    fn new(cell: Arc<dyn Acts>) -> Self {
+        Self {
+            cell,
+            cause: RefCell::new(None),
+            span: RefCell::new(None),
+        }
+    }
+
+    fn enter_span(&mut self) {
+        if let Some(span) = self.span.get_mut() {
+            enter(span);
+        }
+    }
+
+    fn exit_span(&mut self) {
+        if let Some(span) = self.span.get_mut() {
+            exit(span);
+        }
+    }
+
     fn chain(&self, awaited: Option<Awaited>) -> Chain {
         Chain {
             waiting: Waiting::Here(self.cell.clone()),
@@ -303,12 +340,8 @@ pin_project! {
 
 impl<F> AsAsker<F> {
     pub(crate) fn new(cell: Arc<dyn Acts>, run: F) -> Self {
-        let asker = Handling {
-            cell,
-            cause: RefCell::new(None),
-        };
         Self {
-            asker: Some(asker),
+            asker: Some(Handling::new(cell)),
             run,
         }
     }
@@ -326,9 +359,15 @@ impl<F: Future> Future for AsAsker<F> {
         impl Drop for Restore<'_> {
             fn drop(&mut self) {
                 *self.mine = ASKER.with(|asker| asker.replace(self.before.take()));
+                if let Some(mine) = self.mine {
+                    mine.exit_span();
+                }
             }
         }
         let this = self.project();
+        if let Some(mine) = this.asker {
+            mine.enter_span();
+        }
         let before = ASKER.with(|asker| asker.replace(this.asker.take()));
         let _restore = Restore {
             mine: this.asker,
@@ -365,6 +404,35 @@ pub(crate) fn may_act() -> bool {
 /// The message handled from here on was asked by the last of `chain`.
 pub(crate) fn caused_by(chain: Option<Arc<Chain>>) {
     drop(with_asker(|asker| asker.cause.replace(chain)));
+}
+
+/// The message handled from here on, on this task, has this place in a trace.
+#[cold]
+pub(crate) fn enter_span(span: Span) {
+    let span = Box::new(span);
+    enter(&span);
+    if let Some(Some(before)) = with_asker(|asker| asker.span.replace(Some(span))) {
+        exit(&before);
+    }
+}
+
+/// The message with the span is dealt with.
+#[cold]
+pub(crate) fn exit_span() -> Option<Box<Span>> {
+    let span = with_asker(|asker| asker.span.take()).flatten()?;
+    exit(&span);
+    Some(span)
+}
+
+/// As [`Span::enter`], whose guard would have to be kept beside the span.
+#[cold]
+fn enter(span: &Span) {
+    span.with_subscriber(|(id, subscriber)| subscriber.enter(id));
+}
+
+#[cold]
+fn exit(span: &Span) {
+    span.with_subscriber(|(id, subscriber)| subscriber.exit(id));
 }
 
 /// The chain of an ask that is made now: `None` outside of actors.

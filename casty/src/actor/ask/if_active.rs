@@ -15,6 +15,7 @@ use crate::{
         },
     },
     error::{AskError, Failure, TellError},
+    trace,
 };
 
 impl<A: Entity, T, E> Call<A, T, E> {
@@ -82,7 +83,7 @@ impl<A: Entity, T, E> IfActive<A, T, E> {
         let Call { to, message, .. } = self.0;
         let envelope = Envelope::<A> {
             message,
-            reply: ReplyTo::Nobody.on_terms(Some(Terms::if_active())),
+            reply: nobody_if_active(),
         };
         let sent = match held::offer::<A>(&to, envelope) {
             Err(rejected) if rejected.failure == Failure::Full => {
@@ -99,6 +100,12 @@ impl<A: Entity, T, E> IfActive<A, T, E> {
             Err(rejected) => Err(refused(rejected)),
         }
     }
+}
+
+fn nobody_if_active<R>() -> ReplyTo<R> {
+    let mut terms = Terms::if_active();
+    terms.trace = trace::is_on().then(trace::here).flatten();
+    ReplyTo::Nobody.on_terms(Some(terms))
 }
 
 impl<A: Entity, T: Send + 'static, E: Send + 'static> IntoFuture for IfActive<A, T, E> {

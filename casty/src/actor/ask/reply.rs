@@ -26,6 +26,7 @@ use crate::{
         caller::CameFrom,
         codec,
     },
+    trace::{Relation, TraceContext},
 };
 
 /// The result that an asker gets.
@@ -54,7 +55,7 @@ pub(crate) enum ReplyTo<R> {
     Relay(Box<dyn Pending>),
     /// Answered at any time, but only while this actor may act.
     Guarded(Box<(ReplyTo<R>, Arc<dyn Acts>)>),
-    /// The asker wants more than an answer. The answer goes encoded.
+    /// More comes with the message than what it says.
     OnTerms(Box<(ReplyTo<R>, Terms)>),
 }
 
@@ -63,14 +64,23 @@ pub(crate) struct Own {
     pub(crate) activation: u32,
     /// The result of work, which keeps an actor awake; a timer does not.
     pub(crate) is_work: bool,
+    /// The span that has begun the timer or the work, if that is sampled. Boxed: a context would
+    /// make each envelope larger.
+    cause: Option<Box<TraceContext>>,
     delivery: OneDelivery,
 }
 
 impl Own {
-    pub(crate) fn new(activation: u32, is_work: bool, delivery: &Arc<Delivery>) -> Self {
+    pub(crate) fn new(
+        activation: u32,
+        is_work: bool,
+        cause: Option<TraceContext>,
+        delivery: &Arc<Delivery>,
+    ) -> Self {
         Self {
             activation,
             is_work,
+            cause: cause.map(Box::new),
             delivery: OneDelivery(delivery.clone()),
         }
     }
@@ -149,6 +159,7 @@ impl<R: Reply> ReplyTo<R> {
                     discard(reply);
                 }
             }
+            Self::OnTerms(on_terms) if !on_terms.1.concern_the_answer() => on_terms.0.answer(reply),
             Self::OnTerms(_) => self.answer_encoded(encoded(reply)),
         }
     }
@@ -246,6 +257,38 @@ impl<R> ReplyTo<R> {
         match terms {
             Some(terms) => Self::OnTerms(Box::new((self, terms))),
             None => self,
+        }
+    }
+
+    /// The same, of a message that is part of a trace.
+    #[cold]
+    pub(crate) fn in_trace(self, trace: TraceContext) -> Self {
+        match self {
+            Self::OnTerms(mut on_terms) => {
+                on_terms.1.trace = Some(trace);
+                Self::OnTerms(on_terms)
+            }
+            other => other.on_terms(Some(Terms::traced(trace))),
+        }
+    }
+
+    /// How the span of its handler is related to the one that has sent the message, if that is
+    /// sampled.
+    #[cold]
+    pub(crate) fn relation(&self) -> Option<Relation> {
+        match self {
+            Self::OnTerms(on_terms) => {
+                let (reply, terms) = &**on_terms;
+                let is_asked = !reply.is_nobody() && terms.once.is_none();
+                let relation = if is_asked {
+                    Relation::Parent
+                } else {
+                    Relation::Cause
+                };
+                terms.trace.map(relation)
+            }
+            Self::Own(own) => own.cause.as_deref().copied().map(Relation::Cause),
+            _ => None,
         }
     }
 

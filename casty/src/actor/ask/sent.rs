@@ -29,6 +29,7 @@ use crate::{
         sends::{AnswerForm, OnceTerms, WrittenSend},
     },
     protocol::outbox::{Carried, Receiver},
+    trace,
 };
 
 /// A call, as a record has it.
@@ -50,6 +51,7 @@ pub(crate) fn written<A: Stored, T, E>(
         message: message.name().to_owned(),
         bytes: bytes.into(),
         answer: answer.map(Arc::new),
+        trace: trace::is_on().then(trace::here).flatten().map(Box::new),
     })
 }
 
@@ -69,7 +71,9 @@ pub(crate) fn deliver<E: Entity>(
             }
         };
     let to = EntityRef::<E>::new(runtime.route::<E>(), to.entity);
-    let asking = UnderWay::<E>::on_terms(to, message, None, Terms::once(terms));
+    let mut terms = Terms::once(terms);
+    terms.trace = letter.send.trace.as_deref().copied();
+    let asking = UnderWay::<E>::on_terms(to, message, None, terms);
     let mut asking = match asking {
         Ok(asking) => asking,
         Err(failure) => return failed(failure.to_string()),

@@ -1,8 +1,9 @@
-//! What an asker wants besides an answer: to be answered once however often it asks, by a key, or
-//! to learn which record the answer has seen.
+//! What comes with a message besides what it says: a key, by which an ask is answered once however
+//! often it is asked; whether the asker wants to learn which record the answer has seen; whether
+//! the message is part of a record; the place in a trace of what has sent it.
 //!
-//! Most asks want neither, and pay nothing for it. The answer to an ask with terms is encoded, on
-//! its own node too: an answer that is remembered has no other form.
+//! Most messages come with nothing of it, and pay nothing for it. The answer to an ask with a key or
+//! for a position is encoded, on its own node too: an answer that is remembered has no other form.
 //!
 //! Between nodes the terms stand before the chain of waiting actors: a byte that begins no value of
 //! MessagePack, and so no chain; then the key, whether the position is wanted, and the chain.
@@ -30,6 +31,7 @@ use crate::{
         codec::{self, DecodeError},
     },
     persistence::{sends::OnceTerms, shard_log::Progress},
+    trace::TraceContext,
 };
 
 /// The first byte of a chain that comes with terms.
@@ -47,6 +49,8 @@ pub(crate) struct Terms {
     pub(crate) once: Option<Box<OnceTerms>>,
     /// The message is for an entity that is active, and starts none.
     pub(crate) is_for_active: bool,
+    /// The span that has sent it, if that is sampled.
+    pub(crate) trace: Option<TraceContext>,
     seen: Seen,
     /// Why they could not be read, if they could not. The ask fails for it.
     unreadable: Option<String>,
@@ -66,13 +70,20 @@ enum Seen {
     Latest(Arc<Progress>),
 }
 
-/// The key, whether the position is wanted, the chain, by which send or reminder it is, and whether
-/// it is for an active entity alone. Later versions may add to it.
-struct WireTerms(Option<String>, bool, ByteBuf, Option<Box<OnceTerms>>, bool);
+/// The key, whether the position is wanted, the chain, by which send or reminder it is, whether it
+/// is for an active entity alone, and its place in a trace. Later versions may add to it.
+struct WireTerms(
+    Option<String>,
+    bool,
+    ByteBuf,
+    Option<Box<OnceTerms>>,
+    bool,
+    Option<ByteBuf>,
+);
 
 impl Serialize for WireTerms {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        (&self.0, self.1, &self.2, &self.3, self.4).serialize(to)
+        (&self.0, self.1, &self.2, &self.3, self.4, &self.5).serialize(to)
     }
 }
 
@@ -102,8 +113,16 @@ impl<'de> Visitor<'de> for Elements {
         };
         let once = seq.next_element()?.unwrap_or_default();
         let is_for_active = seq.next_element()?.unwrap_or_default();
+        let trace = seq.next_element()?.unwrap_or_default();
         while seq.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(WireTerms(key, wants_position, chain, once, is_for_active))
+        Ok(WireTerms(
+            key,
+            wants_position,
+            chain,
+            once,
+            is_for_active,
+            trace,
+        ))
     }
 }
 
@@ -113,7 +132,7 @@ pub(crate) fn claims_a_record(chain: &[u8]) -> bool {
     let Some((&MARK, terms)) = chain.split_first() else {
         return false;
     };
-    codec::decode::<WireTerms>(terms).map_or(true, |WireTerms(.., once, _)| once.is_some())
+    codec::decode::<WireTerms>(terms).map_or(true, |WireTerms(_, _, _, once, ..)| once.is_some())
 }
 
 /// Whether a chain on its way says that the message is for an active entity alone.
@@ -144,6 +163,22 @@ impl Terms {
             is_for_active: true,
             ..Self::default()
         }
+    }
+
+    /// Those of a message that is part of a trace, and of nothing else.
+    pub(crate) fn traced(trace: TraceContext) -> Self {
+        Self {
+            trace: Some(trace),
+            ..Self::default()
+        }
+    }
+
+    /// Whether they say something of the answer, which goes encoded then.
+    pub(crate) fn concern_the_answer(&self) -> bool {
+        self.wants_position
+            || self.key.is_some()
+            || self.once.is_some()
+            || self.unreadable.is_some()
     }
 
     /// Why the ask is not handled, whatever its message. `message`: its name.
@@ -211,7 +246,15 @@ impl Terms {
         let mut out = vec![MARK];
         let once = self.once.clone();
         let key = self.key.clone();
-        let terms = WireTerms(key, self.wants_position, chain, once, self.is_for_active);
+        let trace = self.trace.map(|trace| ByteBuf::from(trace.to_bytes()));
+        let terms = WireTerms(
+            key,
+            self.wants_position,
+            chain,
+            once,
+            self.is_for_active,
+            trace,
+        );
         if codec::encode(&terms, &mut out).is_err() {
             out.clear();
         }
@@ -223,10 +266,11 @@ impl Terms {
 pub(crate) fn split(bytes: &[u8]) -> (Option<Terms>, Cow<'_, [u8]>) {
     match bytes.split_first() {
         Some((&MARK, rest)) => match codec::decode::<WireTerms>(rest) {
-            Ok(WireTerms(key, wants_position, chain, once, is_for_active)) => {
+            Ok(WireTerms(key, wants_position, chain, once, is_for_active, trace)) => {
                 let terms = Terms {
                     once,
                     is_for_active,
+                    trace: trace.and_then(|bytes| TraceContext::from_bytes(&bytes)),
                     ..Terms::new(key, wants_position)
                 };
                 (Some(terms), Cow::Owned(chain.into_vec()))
@@ -261,6 +305,21 @@ mod tests {
     }
 
     #[test]
+    fn a_place_in_a_trace_travels_with_them() {
+        let trace = TraceContext::new(u128::MAX, 1, 1).unwrap();
+        let encoded = Terms::traced(trace).encoded(Vec::new());
+        assert_eq!(split(&encoded).0.unwrap().trace, Some(trace));
+        // One that is none is as good as none: the message is handled all the same.
+        let mut bytes = vec![MARK];
+        let (none, once) = (None::<&str>, None::<OnceTerms>);
+        let wrong = ByteBuf::from(*b"short");
+        let terms = (none, false, ByteBuf::new(), once, false, Some(wrong));
+        codec::encode(&terms, &mut bytes).unwrap();
+        let read = split(&bytes).0.unwrap();
+        assert_eq!((read.trace, read.refusal("pay")), (None, None));
+    }
+
+    #[test]
     fn a_chain_without_terms_stays_as_it_is() {
         let mut chain = Vec::new();
         codec::encode(&vec![("a", 1)], &mut chain).unwrap();
@@ -283,12 +342,14 @@ mod tests {
     fn what_a_later_version_adds_is_skipped() {
         let mut bytes = vec![MARK];
         let once = None::<OnceTerms>;
+        let trace = TraceContext::new(7, 8, 1).unwrap();
         let later = (
             Some("k"),
             true,
             ByteBuf::from(*b"chain"),
             once,
             true,
+            Some(ByteBuf::from(trace.to_bytes())),
             "more",
             [7, 8],
         );
@@ -301,6 +362,7 @@ mod tests {
             (Some("k"), true)
         );
         assert!(read.is_for_active);
+        assert_eq!(read.trace, Some(trace));
         assert_eq!(*chain, *b"chain");
         // And what an earlier one does not say is not so.
         let mut bytes = vec![MARK];

@@ -27,6 +27,7 @@ use crate::{
         mutants, panic,
     },
     message::answer::Credit,
+    trace::TraceContext,
 };
 
 /// Why a cell did not take an envelope.
@@ -199,9 +200,10 @@ impl<A: Actor> Cell<A> {
         message: A::Message,
         activation: u32,
         is_work: bool,
+        cause: Option<TraceContext>,
         delivery: &Arc<Delivery>,
     ) {
-        let reply = ReplyTo::Own(Own::new(activation, is_work, delivery));
+        let reply = ReplyTo::Own(Own::new(activation, is_work, cause, delivery));
         // Refused, the message is dealt with as well.
         drop(self.push_wait(Envelope { message, reply }).await);
         delivery.is_over().await;

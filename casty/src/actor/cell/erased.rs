@@ -258,7 +258,7 @@ impl<A: Actor> AnyActivation for Run<A> {
         let activation = self.activation.life.number;
         let mut raised = self.ctx.take_raised();
         while let Some(message) = raised.pop() {
-            let own = Own::new(activation, false, &Arc::default());
+            let own = Own::new(activation, false, None, &Arc::default());
             self.batch.push_front(Envelope {
                 message,
                 reply: ReplyTo::Own(own),

@@ -79,6 +79,7 @@ use crate::{
     id::Epoch,
     infra::concurrent::{Mutex, MutexGuard, lock},
     message::codec::EncodeError,
+    trace::{self, Relation},
 };
 
 /// Where a cell lives.
@@ -303,6 +304,15 @@ impl<A: Actor> Cell<A> {
     /// might have been `since`.
     pub(crate) fn epoch(&self, since: Lapses) -> Epoch {
         self.core.epoch(&*self.host, since)
+    }
+
+    /// A message that came with its sender's place in a trace is about to be handled. Returns
+    /// whether there is a span now.
+    #[cold]
+    fn enter_span(&self, message: &'static str, relation: Relation) -> bool {
+        let (actor, node) = (self.path(), &self.runtime().node);
+        let span = trace::handles(&actor, message, node, relation);
+        span.map(chain::enter_span).is_some()
     }
 
     /// What a look at all cells sees of this one. `now`: on the runtime's coarse clock.

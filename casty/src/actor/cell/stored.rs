@@ -48,6 +48,7 @@ use crate::{
         upkeep::{Keep, Upkeep},
         writer::written_state,
     },
+    trace,
 };
 
 /// Whether the type is stored. A constant: other types pay nothing for what depends on it.
@@ -233,6 +234,7 @@ impl<A: Actor> Run<A> {
                 sends,
                 taken,
                 reminders,
+                trace: trace::is_on().then(trace::here).flatten().map(Box::new),
                 ..RecordBody::default()
             };
             self.settle.write(body, state)?;

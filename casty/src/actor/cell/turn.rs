@@ -37,6 +37,7 @@ use crate::{
         record_body::{OutboxFull, RecordTooLarge},
         sends::{OnceTerms, SendTerms},
     },
+    trace,
 };
 
 /// The result of handling one message.
@@ -105,6 +106,14 @@ impl<R: Reply> Output<R> {
     }
 }
 
+/// The handler has returned, or panicked with this, and what it has changed is on its way.
+#[cold]
+pub(super) fn leave_span(panic: Option<&(dyn Any + Send)>) {
+    if let Some(span) = chain::exit_span() {
+        trace::ends(&span, panic.map(panic_text).as_deref());
+    }
+}
+
 /// An output that waits, and the cell that it leaves.
 struct HeldOutput<A: Actor> {
     output: Output<A::Reply>,
@@ -138,6 +147,8 @@ pub(super) struct Begun {
     pub(super) name: &'static str,
     /// Whether an actor waits for the answer.
     is_caused: bool,
+    /// Whether it is part of a trace.
+    pub(super) is_traced: bool,
     /// When the handler began, if there are observers.
     observed: Option<Instant>,
     /// When the handler began, if it is timed.
@@ -169,6 +180,10 @@ impl<A: Actor> Run<A> {
         self.cell.core.present.begin(index, self.batch.len());
         #[cfg(feature = "metrics")]
         let timed = self.uncounted.add(index, &*self.cell.host);
+        let is_traced = trace::is_on()
+            && reply
+                .relation()
+                .is_some_and(|relation| self.cell.enter_span(name, relation));
         let observed = self
             .observers
             .as_ref()
@@ -176,6 +191,7 @@ impl<A: Actor> Run<A> {
         Begun {
             name,
             is_caused,
+            is_traced,
             observed,
             #[cfg(feature = "metrics")]
             timed,

@@ -14,6 +14,7 @@ use tokio::{
     task::AbortHandle,
     time::{Instant, sleep_until},
 };
+use tracing::Instrument;
 
 use crate::{
     actor::{
@@ -39,6 +40,7 @@ use crate::{
         panic::{self, panic_text},
         sync::lock,
     },
+    trace::{self, TraceContext},
 };
 
 /// The shortest period.
@@ -218,7 +220,16 @@ impl<A: Actor> Context<A> {
         if !stays {
             scope.takes_along(timer.clone());
         }
-        let task = run(Arc::downgrade(&self.cell), self.core.activation, timer);
+        let cause = match lock(&timer.state).source {
+            Source::Once(_) if trace::is_on() => trace::here(),
+            _ => None,
+        };
+        let task = run(
+            Arc::downgrade(&self.cell),
+            self.core.activation,
+            timer,
+            cause,
+        );
         let scope = self.core.attached();
         let task = ActivationScope::begin(&mut scope.timers, Box::pin(task), &handle);
         Cancellable { task, delivery }
@@ -317,7 +328,10 @@ impl<A: Actor> Context<A> {
             let done = LeasedWork { gate, since, work }.await;
             let Some(cell) = cell.upgrade() else { return };
             match done {
-                Some(Ok(message)) => cell.push_own(message, activation, true, &sent).await,
+                Some(Ok(message)) => {
+                    let cause = trace::is_on().then(trace::here).flatten();
+                    cell.push_own(message, activation, true, cause, &sent).await;
+                }
                 Some(Err(panic)) => {
                     let reason = format!("its work panicked: {}", panic_text(&*panic));
                     panic::forget(panic);
@@ -328,6 +342,11 @@ impl<A: Actor> Context<A> {
         };
         let handle = self.cell.runtime().handle().clone();
         let mut task: BoxFuture<'static, ()> = Box::pin(task);
+        if trace::is_on()
+            && let Some(span) = trace::works(&self.cell.path())
+        {
+            task = Box::pin(task.instrument(span));
+        }
         if hold::is_on() {
             task = hold::begin_later(task);
         }
@@ -459,8 +478,14 @@ impl<A: Actor> Travels for Timer<A> {
     }
 }
 
-/// Sends the messages of a timer, each after the one before it was handled.
-async fn run<A: Actor>(cell: Weak<Cell<A>>, activation: u32, timer: Arc<Timer<A>>) {
+/// Sends the messages of a timer, each after the one before it was handled. `cause`: the span that
+/// has begun it, if its message is to be linked to that.
+async fn run<A: Actor>(
+    cell: Weak<Cell<A>>,
+    activation: u32,
+    timer: Arc<Timer<A>>,
+    cause: Option<TraceContext>,
+) {
     loop {
         sleep_until(timer.due()).await;
         let Some(cell) = cell.upgrade() else { return };
@@ -474,7 +499,8 @@ async fn run<A: Actor>(cell: Weak<Cell<A>>, activation: u32, timer: Arc<Timer<A>
             }
         };
         let delivery = &timer.delivery;
-        cell.push_own(message, activation, false, delivery).await;
+        cell.push_own(message, activation, false, cause, delivery)
+            .await;
         if !timer.goes_on() {
             return;
         }

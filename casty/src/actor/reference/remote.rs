@@ -37,7 +37,7 @@ impl Remote {
 
     fn carry<A: Actor>(&self, envelope: Envelope<A>) -> Result<(), Rejected<A>> {
         let Envelope { message, mut reply } = envelope;
-        let chain = self.runtime.encode_chain(reply.chain());
+        let chain = reply.encode_chain(&self.runtime);
         let carried = codec::with_scratch(
             |out| message.encode(out),
             |payload| match self.runtime.carrier() {

@@ -506,6 +506,7 @@ impl OutboxTask {
                 message: payload.message.clone(),
                 bytes: payload.bytes.clone(),
                 answer: None,
+                trace: payload.trace.clone(),
             },
         };
         let name = key.name.clone();

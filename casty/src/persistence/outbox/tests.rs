@@ -85,6 +85,7 @@ async fn append(log: &Arc<ShardLog>, name: &str) -> Arc<Progress> {
         message: name.to_owned(),
         bytes: Vec::new().into(),
         answer: None,
+        trace: None,
     }];
     let body = RecordBody {
         sends: sends.clone(),

@@ -43,7 +43,7 @@ impl Account {
     }
 
     #[message(guard = may_close)]
-    fn close(&self) -> Effect<crate::Account, String> {
+    fn close(&self) -> Effect<crate::event_sourced::Account, String> {
         Effect::none()
             .reply(|account: &Account| format!("{}", account.entries))
             .then(|account, ctx| {

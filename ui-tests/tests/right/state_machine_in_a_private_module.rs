@@ -50,7 +50,7 @@ mod shop {
     }
 
     #[entity]
-    pub(in crate::shop) mod bell {
+    pub(in crate::state_machine_in_a_private_module::shop) mod bell {
         #[state(initial)]
         #[derive(Default)]
         pub struct Quiet;

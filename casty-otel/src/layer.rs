@@ -1,0 +1,97 @@
+//! How casty's spans become those of OpenTelemetry.
+
+use casty::trace::{AlreadyInstalled, TraceContext, Tracer};
+use opentelemetry::{
+    Context, KeyValue,
+    trace::{
+        Link, SpanContext, SpanId, SpanKind, TraceContextExt as _, TraceFlags, TraceId, TraceState,
+    },
+};
+use opentelemetry_sdk::trace::{SamplingDecision, SamplingResult, ShouldSample};
+use tracing::Span;
+use tracing_opentelemetry::OpenTelemetrySpanExt as _;
+
+/// Has the messages of all systems and clients of this process carry the traces of its
+/// [OpenTelemetry layer](tracing_opentelemetry::layer). [`Otlp::start`](crate::Otlp::start) does so
+/// as well.
+///
+/// # Errors
+/// This process has a tracer already.
+pub fn install() -> Result<(), AlreadyInstalled> {
+    casty::trace::install(Spans)
+}
+
+struct Spans;
+
+impl Tracer for Spans {
+    fn context(&self, span: &Span) -> Option<TraceContext> {
+        if span.is_disabled() {
+            return None;
+        }
+        let context = span.context();
+        let span = context.span();
+        let span = span.span_context();
+        if !span.is_sampled() {
+            return None;
+        }
+        let (trace, id) = (span.trace_id(), span.span_id());
+        TraceContext::new(
+            u128::from_be_bytes(trace.to_bytes()),
+            u64::from_be_bytes(id.to_bytes()),
+            span.trace_flags().to_u8(),
+        )
+    }
+
+    fn set_parent(&self, span: &Span, parent: TraceContext) {
+        let parent = Context::new().with_remote_span_context(remote(parent));
+        // An error says that no layer sees the span.
+        let _ = span.set_parent(parent);
+    }
+
+    fn set_cause(&self, span: &Span, cause: TraceContext) {
+        let _ = span.set_parent(Context::new());
+        span.add_link(remote(cause));
+    }
+}
+
+/// A span that is elsewhere.
+pub(crate) fn remote(context: TraceContext) -> SpanContext {
+    SpanContext::new(
+        TraceId::from_bytes(context.trace_id().to_be_bytes()),
+        SpanId::from_bytes(context.span_id().to_be_bytes()),
+        TraceFlags::new(context.flags()),
+        true,
+        TraceState::NONE,
+    )
+}
+
+/// A sampler that samples what has a link to a sampled span, and asks another one about all else.
+///
+/// A message that is told begins a trace of its own. Without this sampler one in a hundred of the
+/// traces that a sampled request causes would be sampled, if one in a hundred requests is.
+#[derive(Clone, Debug)]
+pub struct Linked<S>(pub S);
+
+impl<S: ShouldSample + Clone + 'static> ShouldSample for Linked<S> {
+    fn should_sample(
+        &self,
+        parent: Option<&Context>,
+        trace: TraceId,
+        name: &str,
+        kind: &SpanKind,
+        attributes: &[KeyValue],
+        links: &[Link],
+    ) -> SamplingResult {
+        let is_linked = links.iter().any(|link| link.span_context.is_sampled());
+        let has_parent = parent.is_some_and(Context::has_active_span);
+        if !is_linked || has_parent {
+            let asked = &self.0;
+            return asked.should_sample(parent, trace, name, kind, attributes, links);
+        }
+        SamplingResult {
+            decision: SamplingDecision::RecordAndSample,
+            attributes: Vec::new(),
+            trace_state: TraceState::NONE,
+        }
+    }
+}
