@@ -76,8 +76,15 @@ fn compile(example: &str) -> Result<PathBuf, AnyError> {
         ])
         .args(["--example", &format!("types_{example}"), "--"])
         .arg(format!("--emit=llvm-ir={}", file.display()))
-        // In one piece, without what debuggers need, and before LLVM optimizes.
-        .args(["-C", "codegen-units=1", "-C", "debuginfo=0"])
+        // In one piece and alone, without what debuggers need, and before LLVM optimizes.
+        .args([
+            "-C",
+            "codegen-units=1",
+            "-C",
+            "debuginfo=0",
+            "-C",
+            "lto=off",
+        ])
         .args(["-C", "no-prepopulate-passes"])
         .status()?;
     if !status.success() {

@@ -1,5 +1,5 @@
 //! Checks the models of casty's own primitives, and that each fails where a rule is broken: `cargo
-//! run -p casty-tests --features model --bin casty-models [-- --seconds SECONDS] [--seed SEED]
+//! run --example casty-models --features casty-tests/model [-- --seconds SECONDS] [--seed SEED]
 //! [NAME]`.
 //!
 //! SECONDS is for each model; a broken rule has as long to be found. With CASTY_MUTANT set, only

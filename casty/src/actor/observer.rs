@@ -1,4 +1,4 @@
-//! Observers of the messages that actors handle: spies, and what counts or traces.
+//! Observers of the messages that actors handle: spies, and what counts.
 //!
 //! [`turn`](crate::actor::cell::turn) calls them, and no other place does. Without an observer an
 //! actor pays one atomic load for each batch of messages: no clock is read and no path is built.
@@ -15,7 +15,7 @@ use std::{
 use arc_swap::ArcSwap;
 use tokio::time::Instant;
 
-use crate::{event::ActorPath, infra::panic::panic_text};
+use crate::{event::ActorPath, infra::panic::panic_text, trace};
 
 /// An actor as its observers see it.
 pub(crate) trait Subject {
@@ -85,13 +85,13 @@ impl Observers {
         });
     }
 
-    /// The observers there are now; `None` if there are none.
+    /// The observers there are now; `None` if there are none, and messages are part of no trace.
     #[inline]
     pub(crate) fn present(&self) -> Option<Observing> {
-        match self.count.load(Ordering::Relaxed) {
-            0 => None,
-            _ => Some(self.load()),
+        if self.count.load(Ordering::Relaxed) == 0 && !trace::is_on() {
+            return None;
         }
+        Some(self.load())
     }
 
     #[cold]
@@ -104,16 +104,14 @@ impl Observers {
 pub(crate) struct Observing(Arc<Vec<Arc<dyn Observer>>>);
 
 impl Observing {
-    /// A handler begins. Returns the time, for [`end`](Self::end).
-    #[cold]
-    pub(crate) fn begin(&self, subject: &dyn Subject, message: &'static str) -> Instant {
+    /// A handler begins. Returns the time, for [`end`](Self::end), if it is observed.
+    pub(crate) fn begin(&self, subject: &dyn Subject, message: &'static str) -> Option<Instant> {
         for observer in self.0.iter() {
             observer.begins(subject, message);
         }
-        Instant::now()
+        (!self.0.is_empty()).then(Instant::now)
     }
 
-    #[cold]
     pub(crate) fn end(
         &self,
         subject: &dyn Subject,

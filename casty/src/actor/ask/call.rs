@@ -186,7 +186,7 @@ impl<A: Actor, T, E> Call<A, T, E> {
     /// # Errors
     /// [`TellError`] gives the message back, [`TellError::Full`] among others.
     pub fn try_tell(self) -> Result<(), TellError<A::Message>> {
-        held::offer_now(&self.to, untold::<A>(self.message)).map_err(refused)
+        held::offer_now(&self.to, told::<A>(self.message)).map_err(refused)
     }
 
     /// Asks with a timeout of its own, instead of the message's or the system's.
@@ -218,28 +218,25 @@ impl<A: Actor, T, E> IntoFuture for Call<A, T, E> {
 /// that follows.
 #[inline]
 pub(super) fn try_send<A: Actor>(to: &A::Address, message: A::Message) -> Result<(), Rejected<A>> {
-    held::offer(to, untold(message))
+    if trace::is_on() {
+        return try_send_in_trace(to, message);
+    }
+    let reply = ReplyTo::Nobody;
+    held::offer(to, Envelope { message, reply })
 }
 
-#[inline]
-fn untold<A: Actor>(message: A::Message) -> Envelope<A> {
-    Envelope {
-        message,
-        reply: nobody(),
-    }
+/// The same, where what tells may be part of a trace. A function of its own: to choose between two
+/// replies costs each tell a twentieth.
+#[cold]
+fn try_send_in_trace<A: Actor>(to: &A::Address, message: A::Message) -> Result<(), Rejected<A>> {
+    held::offer(to, told(message))
 }
 
-/// The reply of a message that is told: nobody waits for it. It has the teller's place in a trace,
-/// if that has one.
-#[inline]
-pub(super) fn nobody<R>() -> ReplyTo<R> {
-    let nobody = ReplyTo::Nobody;
-    if trace::is_on()
-        && let Some(cause) = trace::here()
-    {
-        return nobody.in_trace(cause);
-    }
-    nobody
+/// A message for whose answer nobody waits. It has the teller's place in a trace, if that has one.
+fn told<A: Actor>(message: A::Message) -> Envelope<A> {
+    let trace = trace::is_on().then(trace::here).flatten();
+    let reply = ReplyTo::Nobody.on_terms(trace.map(Terms::traced));
+    Envelope { message, reply }
 }
 
 /// The rest of a tell that was not queued at once: waits for room, if room is what lacks.
@@ -308,6 +305,16 @@ pub(super) enum NoAnswer {
     Late(Option<Delay>),
 }
 
+impl NoAnswer {
+    #[cold]
+    fn fail(&self, span: &Asking) {
+        match self {
+            Self::Failed(failure) => span.fail(failure),
+            Self::Late(_) => span.fail(&"no answer in time"),
+        }
+    }
+}
+
 /// The part of an ask that is the same for all messages of a type of actor, and compiled once for
 /// them.
 pub(super) struct UnderWay<A: Actor> {
@@ -335,7 +342,7 @@ impl<A: Actor> UnderWay<A> {
             after: timeout.unwrap_or(to.runtime().ask_timeout),
             to,
             state: AskState::Unsent(message),
-            waits: Waits::new(None, None),
+            waits: Waits::new(None),
         }
     }
 
@@ -350,7 +357,7 @@ impl<A: Actor> UnderWay<A> {
             after: timeout.unwrap_or(to.runtime().ask_timeout),
             to,
             state: AskState::Done,
-            waits: Waits::new(None, None),
+            waits: Waits::new(None),
         };
         let to_asker = |asker| ReplyTo::Asker(asker).on_terms(Some(terms));
         asking.send(message, to_asker)?;
@@ -362,6 +369,9 @@ impl<A: Actor> UnderWay<A> {
     }
 
     pub(super) fn error<E>(&self, failed: NoAnswer) -> AskError<E> {
+        if let Some(span) = self.waits.span() {
+            failed.fail(span);
+        }
         match failed {
             NoAnswer::Late(delay) => AskError::Timeout {
                 after: self.after,
@@ -375,18 +385,6 @@ impl<A: Actor> UnderWay<A> {
         &mut self,
         cx: &mut TaskContext<'_>,
     ) -> Poll<Result<Answer<A::Reply>, NoAnswer>> {
-        let polled = self.poll_state(cx);
-        if let (Some(span), Poll::Ready(outcome)) = (self.waits.span(), &polled) {
-            match outcome {
-                Ok(Answer::Failed(failure)) | Err(NoAnswer::Failed(failure)) => span.fail(failure),
-                Err(NoAnswer::Late(_)) => span.fail(&"no answer in time"),
-                Ok(Answer::Reply(_) | Answer::Encoded(_)) => {}
-            }
-        }
-        polled
-    }
-
-    fn poll_state(&mut self, cx: &mut TaskContext<'_>) -> Poll<Result<Answer<A::Reply>, NoAnswer>> {
         loop {
             match &mut self.state {
                 AskState::Unsent(_) => {
@@ -429,7 +427,13 @@ impl<A: Actor> UnderWay<A> {
                     };
                     self.state = AskState::Done;
                     return Poll::Ready(match outcome {
-                        Arrival::Answer(answer) => Ok(answer),
+                        Arrival::Answer(answer) => {
+                            if let (Some(span), Answer::Failed(why)) = (self.waits.span(), &answer)
+                            {
+                                span.fail(why);
+                            }
+                            Ok(answer)
+                        }
                         // The envelope was dropped unhandled.
                         Arrival::Unanswered => Err(NoAnswer::Failed(Failure::Stopped)),
                         Arrival::Late => match self.explain() {
@@ -466,6 +470,15 @@ impl<A: Actor> UnderWay<A> {
         }))
     }
 
+    /// Makes the ask a span, if what asks is part of a trace.
+    #[cold]
+    fn begin_span(&mut self, message: &'static str, reply: &mut ReplyTo<A::Reply>) {
+        if let Some((span, context)) = Asking::begin(&self.to.path(), message) {
+            self.waits.begin_span(span);
+            reply.put_in_trace(context);
+        }
+    }
+
     #[inline]
     fn send(
         &mut self,
@@ -482,14 +495,14 @@ impl<A: Actor> UnderWay<A> {
             message: name,
             since: Instant::now(),
         });
-        let traced = trace::is_on().then(|| Asking::begin(&to.path(), name));
-        let (span, context) = traced.flatten().unzip();
-        self.waits = Waits::new(chain.clone(), span);
-        let mut reply = to_asker(Asker { answerer, chain });
-        if let Some(context) = context {
-            reply = reply.in_trace(context);
+        self.waits = Waits::new(chain.clone());
+        let mut envelope = Envelope {
+            message,
+            reply: to_asker(Asker { answerer, chain }),
+        };
+        if trace::is_on() {
+            self.begin_span(name, &mut envelope.reply);
         }
-        let envelope = Envelope { message, reply };
         self.state = match held::offer(&self.to, envelope) {
             Ok(()) => AskState::Waiting(asked),
             Err(Rejected {

@@ -261,12 +261,13 @@ pub(crate) struct Waits {
 }
 
 impl Waits {
-    /// `span`: the ask's place in a trace, if it has one.
-    pub(crate) fn new(chain: Option<Arc<Chain>>, span: Option<Asking>) -> Self {
-        Self {
-            chain,
-            span: span.map(Box::new),
-        }
+    pub(crate) fn new(chain: Option<Arc<Chain>>) -> Self {
+        Self { chain, span: None }
+    }
+
+    /// The ask has this place in a trace.
+    pub(crate) fn begin_span(&mut self, span: Asking) {
+        self.span = Some(Box::new(span));
     }
 
     /// The ask's place in a trace.

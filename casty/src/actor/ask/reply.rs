@@ -159,7 +159,9 @@ impl<R: Reply> ReplyTo<R> {
                     discard(reply);
                 }
             }
-            Self::OnTerms(on_terms) if !on_terms.1.concern_the_answer() => on_terms.0.answer(reply),
+            Self::OnTerms(on_terms) if !on_terms.1.concern_the_answer() => {
+                on_terms.0.answer_asker(reply);
+            }
             Self::OnTerms(_) => self.answer_encoded(encoded(reply)),
         }
     }
@@ -260,15 +262,14 @@ impl<R> ReplyTo<R> {
         }
     }
 
-    /// The same, of a message that is part of a trace.
+    /// The message is part of a trace.
     #[cold]
-    pub(crate) fn in_trace(self, trace: TraceContext) -> Self {
-        match self {
-            Self::OnTerms(mut on_terms) => {
-                on_terms.1.trace = Some(trace);
-                Self::OnTerms(on_terms)
-            }
-            other => other.on_terms(Some(Terms::traced(trace))),
+    pub(crate) fn put_in_trace(&mut self, trace: TraceContext) {
+        if let Self::OnTerms(on_terms) = self {
+            on_terms.1.trace = Some(trace);
+        } else {
+            let reply = std::mem::replace(self, Self::Nobody);
+            *self = reply.on_terms(Some(Terms::traced(trace)));
         }
     }
 

@@ -306,13 +306,13 @@ impl<A: Actor> Cell<A> {
         self.core.epoch(&*self.host, since)
     }
 
-    /// A message that came with its sender's place in a trace is about to be handled. Returns
-    /// whether there is a span now.
+    /// A message that came with its sender's place in a trace is about to be handled.
     #[cold]
-    fn enter_span(&self, message: &'static str, relation: Relation) -> bool {
+    fn enter_span(&self, message: &'static str, relation: Relation) {
         let (actor, node) = (self.path(), &self.runtime().node);
-        let span = trace::handles(&actor, message, node, relation);
-        span.map(chain::enter_span).is_some()
+        if let Some(span) = trace::handles(&actor, message, node, relation) {
+            chain::enter_span(span);
+        }
     }
 
     /// What a look at all cells sees of this one. `now`: on the runtime's coarse clock.

@@ -45,7 +45,7 @@ use crate::{
             metered,
             settle::Settle,
             stored::stores,
-            turn::{Turn, leave_span},
+            turn::Turn,
             used_at,
         },
         context::Context,
@@ -494,9 +494,6 @@ impl<A: Actor> Run<A> {
                 self.end_turn(&begun, &mut handled);
                 handled
             };
-            if begun.is_traced {
-                leave_span(handled.as_ref().err().map(|panic| &**panic));
-            }
             may_handle = match handled {
                 Ok(Handled::Reply(answer)) => self.settle_answer(begun.name, answer, reply),
                 other => match self.conclude(begun.name, other, reply) {

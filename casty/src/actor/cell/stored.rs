@@ -31,7 +31,7 @@ use crate::{
             run::Run,
             settle::Settle,
             taken::Received,
-            turn::Begun,
+            turn::{Begun, leave_span},
         },
         context::written::{DueFollowUps, FollowUp, Written},
         handle::Signal,
@@ -156,6 +156,9 @@ impl<A: Actor> Run<A> {
                 received: self.received(begun.name, reply, &mut handled),
             };
             self.record_turn(&mut handled, outputs, besides);
+            if self.observers.is_some() {
+                leave_span(handled.as_ref().err().map(|panic| &**panic));
+            }
             self.place(reply, later);
             handled
         })

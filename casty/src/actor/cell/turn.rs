@@ -24,6 +24,7 @@ use crate::{
         },
         hold::Leave,
         message::discard,
+        observer::Observing,
         runtime::Runtime,
         tally::Tally,
     },
@@ -106,8 +107,8 @@ impl<R: Reply> Output<R> {
     }
 }
 
-/// The handler has returned, or panicked with this, and what it has changed is on its way.
-#[cold]
+/// The handler has returned, or panicked with this, and what it has changed is on its way. Its span
+/// ends, if it has one.
 pub(super) fn leave_span(panic: Option<&(dyn Any + Send)>) {
     if let Some(span) = chain::exit_span() {
         trace::ends(&span, panic.map(panic_text).as_deref());
@@ -147,8 +148,6 @@ pub(super) struct Begun {
     pub(super) name: &'static str,
     /// Whether an actor waits for the answer.
     is_caused: bool,
-    /// Whether it is part of a trace.
-    pub(super) is_traced: bool,
     /// When the handler began, if there are observers.
     observed: Option<Instant>,
     /// When the handler began, if it is timed.
@@ -180,18 +179,11 @@ impl<A: Actor> Run<A> {
         self.cell.core.present.begin(index, self.batch.len());
         #[cfg(feature = "metrics")]
         let timed = self.uncounted.add(index, &*self.cell.host);
-        let is_traced = trace::is_on()
-            && reply
-                .relation()
-                .is_some_and(|relation| self.cell.enter_span(name, relation));
-        let observed = self
-            .observers
-            .as_ref()
-            .map(|observers| observers.begin(&*self.cell, name));
+        let observed = self.observers.as_ref();
+        let observed = observed.and_then(|observers| self.begin_observed(observers, name, reply));
         Begun {
             name,
             is_caused,
-            is_traced,
             observed,
             #[cfg(feature = "metrics")]
             timed,
@@ -208,16 +200,47 @@ impl<A: Actor> Run<A> {
             // No asker waits for the hooks that run later.
             chain::caused_by(None);
         }
-        if let (Some(observers), Some(since)) = (&self.observers, begun.observed) {
-            self.check_state(handled);
-            let panic = handled.as_ref().err().map(|panic| &**panic);
+        if let Some(observers) = &self.observers {
+            self.end_observed(observers, begun, handled);
+        }
+    }
+
+    /// Returns the time, if it is needed.
+    #[cold]
+    fn begin_observed(
+        &self,
+        observers: &Observing,
+        name: &'static str,
+        reply: &ReplyTo<A::Reply>,
+    ) -> Option<Instant> {
+        if trace::is_on()
+            && let Some(relation) = reply.relation()
+        {
+            self.cell.enter_span(name, relation);
+        }
+        observers.begin(&*self.cell, name)
+    }
+
+    #[cold]
+    fn end_observed(
+        &self,
+        observers: &Observing,
+        begun: &Begun,
+        handled: &mut std::thread::Result<Handled<A>>,
+    ) {
+        self.check_state(handled);
+        let panic = handled.as_ref().err().map(|panic| &**panic);
+        if let Some(since) = begun.observed {
             observers.end(&*self.cell, begun.name, since, panic);
+        }
+        // The record of the turn is still part of its trace.
+        if !const { stores::<A>() } {
+            leave_span(panic);
         }
     }
 
     /// Turns a handler that has left a state which could not move into one that has failed, where
     /// that is asked for.
-    #[cold]
     fn check_state(&self, handled: &mut std::thread::Result<Handled<A>>) {
         let state = self.activation.state.as_ref();
         let Some(state) = state.filter(|state| handled.is_ok() && state.is_whole()) else {
