@@ -7,15 +7,15 @@
 //!
 //! - An *ask* has a span of kind `client` from the message to its answer. Its handler has one of
 //!   kind `server`, in the same trace, whichever node it runs on. Both are called `Counter/value`.
-//! - A message that is *told* begins a trace of its own, which has a link to the span that told it:
-//!   no asker waits for its end, and entities that tell each other would make a trace that never
-//!   ends. Its handler has a span of kind `consumer`.
+//! - A message that is *told* begins a trace of its own, which has a link to the span that told
+//!   it: no asker waits for its end, and entities that tell each other would make a trace that
+//!   never ends. Its handler has a span of kind `consumer`.
 //! - The message of a [timer](crate::schedule) that comes once, and the result of a
-//!   [pipe](crate::Context::pipe), have a link to what began them. Repeated timers have none, or one
-//!   request that is sampled would be followed by spans for as long as the actor lives.
+//!   [pipe](crate::Context::pipe), have a link to what began them. Repeated timers have none, or
+//!   one request that is sampled would be followed by spans for as long as the actor lives.
 //! - A [send](crate::send), a [reminder](crate::remind) that comes once, and the record that a
-//!   [projection](crate::projection) reads keep their cause in the log, and have a link to it after a
-//!   restart and on another node as well.
+//!   [projection](crate::projection) reads keep their cause in the log, and have a link to it after
+//!   a restart and on another node as well.
 //!
 //! While a handler runs, its span is the current one: what it logs, and spans of its own, are in
 //! it. The names of messages and types are names of spans; the id of an entity is a field

@@ -2,8 +2,9 @@
 //! often it is asked; whether the asker wants to learn which record the answer has seen; whether
 //! the message is part of a record; the place in a trace of what has sent it.
 //!
-//! Most messages come with nothing of it, and pay nothing for it. The answer to an ask with a key or
-//! for a position is encoded, on its own node too: an answer that is remembered has no other form.
+//! Most messages come with nothing of it, and pay nothing for it. The answer to an ask with a key,
+//! or for a position, is encoded, on its own node too: an answer that is remembered has no other
+//! form.
 //!
 //! Between nodes the terms stand before the chain of waiting actors: a byte that begins no value of
 //! MessagePack, and so no chain; then the key, whether the position is wanted, and the chain.
