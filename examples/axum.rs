@@ -302,8 +302,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     // All requests are answered: now the node leaves.
     node.run_until_terminated().await?;
-    if let Some(traces) = traces {
-        traces.shutdown().await?;
+    if let Some(traces) = traces
+        && let Err(error) = traces.shutdown().await
+    {
+        eprintln!("{error}");
     }
     Ok(())
 }

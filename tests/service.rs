@@ -132,7 +132,7 @@ impl Place {
         if let Some(collector) = self.collector {
             command
                 .env("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://{collector}"))
-                .env("OTEL_BSP_SCHEDULE_DELAY", "100");
+                .env("OTEL_BSP_SCHEDULE_DELAY", "1000");
         }
         command
             .env("DRAIN_SECONDS", seconds.to_string())
@@ -370,12 +370,18 @@ async fn a_request_is_one_trace_on_both_nodes() {
             .all(|it| it.trace == trace)
     );
     // What is exported at the end is not lost.
+    let last = "0af7651916cd43dd8448eb211c80319c";
+    let header = format!("traceparent: 00-{last}-{caller}-01\r\n");
+    let asked = request_with(places[0].http, "GET /accounts/t0", &header, "").await;
+    assert!(matches!(&asked, Ok((200, _))), "{asked:?}");
     for child in &children {
         terminate(child).await;
     }
     for child in children {
         ends(child).await;
     }
+    let all = collector.all();
+    assert!(all.iter().any(|it| it.trace == last), "{all:#?}");
 }
 
 #[tokio::test]

@@ -26,7 +26,10 @@
 //!
 //! A trace begins with a span of the crate `tracing`: in an HTTP service with [`request_span`],
 //! which goes on with the trace of the caller. Messages that are sent outside of any span are in no
-//! trace, and cost nothing.
+//! trace: for them there is a look for the current span, and nothing more.
+//!
+//! The sampling of a caller, of a `traceparent` or of a client of the cluster, is heeded whatever
+//! the ratio is here. Where that is too much trust, do not read the header of strangers.
 //!
 //! casty's spans have the target `casty::trace` and the level INFO. A program that exports by an
 //! [OpenTelemetry layer](tracing_opentelemetry::layer) of its own needs only [`install`], and

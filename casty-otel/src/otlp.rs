@@ -15,7 +15,7 @@ use tracing_opentelemetry::OpenTelemetryLayer;
 use tracing_subscriber::registry::LookupSpan;
 
 use crate::{
-    export::OnTokio,
+    export::{OnTokio, Remembering, Trouble},
     layer::{Linked, install},
 };
 
@@ -97,8 +97,8 @@ impl Otlp {
     }
 
     /// Begins to export, from the [layer](Traces::layer) that is to be given to the subscriber of
-    /// this process. Spans wait in a queue of 2,048; what does not fit is dropped, and logged by
-    /// the crate `opentelemetry_sdk`.
+    /// this process. Spans wait in a queue of 2,048; what does not fit is dropped. A batch that the
+    /// collector does not take is lost, with a line in the log.
     ///
     /// # Errors
     /// [`StartError`]; that the collector is not there is no error.
@@ -127,6 +127,11 @@ impl Otlp {
         if let Some(period) = self.period {
             batch = batch.with_scheduled_delay(period);
         }
+        let trouble = Trouble::default();
+        let exporter = Remembering {
+            exporter,
+            trouble: trouble.clone(),
+        };
         let batches = BatchSpanProcessor::builder(exporter)
             .with_batch_config(batch.build())
             .build();
@@ -137,15 +142,16 @@ impl Otlp {
             .with_span_processor(batches)
             .build();
         install()?;
-        Ok(Traces { provider })
+        Ok(Traces { provider, trouble })
     }
 }
 
-/// The running export of traces.
-///
-/// Dropped, it ends, and what waits is sent in the background.
+/// The running export of traces. It goes on for as long as there is its [layer](Self::layer), also
+/// without this.
+#[must_use = "without its layer nothing is exported, and without its shutdown the last spans are lost"]
 pub struct Traces {
     provider: SdkTracerProvider,
+    trouble: Trouble,
 }
 
 impl Traces {
@@ -158,14 +164,23 @@ impl Traces {
         tracing_opentelemetry::layer().with_tracer(self.provider.tracer(SCOPE))
     }
 
-    /// Sends what waits, and ends the export. After the systems have shut down.
+    /// Sends what waits, and ends the export; for at most 5 seconds. After the systems have shut
+    /// down, which is when the last spans end.
     ///
     /// # Errors
     /// Why spans were not sent: the collector does not answer, for example.
+    ///
+    /// # Cancel safety
+    /// Dropped before it resolves, the export ends all the same, in the background.
     pub async fn shutdown(self) -> Result<(), ShutdownError> {
-        let ended = tokio::task::spawn_blocking(move || self.provider.shutdown()).await;
+        let Self { provider, trouble } = self;
+        let ended = tokio::task::spawn_blocking(move || provider.shutdown()).await;
         let ended = ended.map_err(|error| ShutdownError(error.to_string()))?;
-        ended.map_err(|error| ShutdownError(error.to_string()))
+        ended.map_err(|error| ShutdownError(error.to_string()))?;
+        match trouble.take() {
+            Some(trouble) => Err(ShutdownError(trouble.to_string())),
+            None => Ok(()),
+        }
     }
 }
 

@@ -43,6 +43,22 @@ impl Counter {
         ctx.pipe(async { 5 }, |amount| CounterMsg::Piped { amount });
     }
 
+    /// Begins itself anew, each time by a timer that comes once.
+    #[message]
+    pub(crate) fn chain(&mut self, ctx: &mut Context<Self>) {
+        self.value += 1;
+        if self.value < 40 {
+            let after = Duration::from_millis(1);
+            ctx.schedule_once(after, CounterMsg::Chain {}).detach();
+        }
+    }
+
+    /// So many bytes.
+    #[message]
+    pub(crate) fn long(&self, bytes: u64) -> Vec<u8> {
+        vec![7; usize::try_from(bytes).unwrap_or_default()]
+    }
+
     #[message(internal)]
     fn once(&mut self) {
         self.value += 1;

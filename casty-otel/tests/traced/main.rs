@@ -10,7 +10,7 @@ mod collector;
 
 use std::time::Duration;
 
-use casty::{ActorSystem, testkit};
+use casty::{ActorSystem, AskError, testkit};
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use tracing::{Instrument as _, Span};
 use tracing_subscriber::prelude::*;
@@ -85,6 +85,8 @@ async fn a_collector_sees_how_messages_belong_together() {
     }
     asks_and_tells(&collector, &nodes[0]).await;
     timers_and_work(&collector, &nodes[0]).await;
+    generations(&collector, &nodes[0]).await;
+    answers(&collector, &nodes[0]).await;
     records(&collector, &nodes[0]).await;
     failures(&collector, &nodes[0]).await;
     what_is_not_sampled(&collector, &nodes[0]).await;
@@ -177,6 +179,59 @@ async fn timers_and_work(collector: &Collector, node: &ActorSystem) {
         .await;
     let all = collector.all();
     assert!(!all.iter().any(|it| it.name == "Counter/again"), "{all:#?}");
+}
+
+/// A trace that causes another, which causes another, and so on, is followed for a while.
+async fn generations(collector: &Collector, node: &ActorSystem) {
+    let counter = node.entity::<Counter>("chain");
+    let asking = async { counter.chain().await.unwrap() };
+    asking.instrument(root("generations")).await;
+    while counter.add(0).await.unwrap() < 40 {
+        tokio::task::yield_now().await;
+    }
+    drop(root("after the generations"));
+    collector
+        .find("root", |it| it.name == "after the generations")
+        .await;
+    let all = collector.all();
+    let later = |it: &&Seen| it.is("Counter/chain", SpanKind::Consumer);
+    assert_eq!(all.iter().filter(later).count(), 16);
+}
+
+/// What an asker gets is the same with a trace and without.
+async fn answers(collector: &Collector, node: &ActorSystem) {
+    let nobody = node.entity::<Counter>("nobody");
+    let counter = node.entity::<Counter>("answers");
+    let ask = || async {
+        let bytes = 9 * 1024 * 1024;
+        (
+            nobody.add(1).if_active().await,
+            nobody.add(1).if_active().tell().await.is_ok(),
+            counter.add(1).await,
+            counter.add(0).if_active().await,
+            counter.add(1).tell().await.is_ok(),
+            counter.long(3).await,
+            // It could not come from another node, so it does not come from this one.
+            matches!(counter.long(bytes).await, Err(AskError::Reply { .. })),
+        )
+    };
+    let plain = ask().await;
+    assert_eq!((&plain.0, plain.6), (&Ok(None), true));
+    let traced = ask().instrument(root("answers")).await;
+    assert_eq!((traced.2, traced.3), (Ok(3), Ok(Some(3))));
+    assert_eq!((plain.2, plain.3), (Ok(1), Ok(Some(1))));
+    assert_eq!((traced.0, traced.1), (plain.0, plain.1));
+    assert_eq!((traced.4, traced.5, traced.6), (plain.4, plain.5, plain.6));
+    let root = collector.find("root", |it| it.name == "answers").await;
+    collector
+        .find("the last ask", |it| {
+            it.is_child_of(&root) && it.name == "Counter/long" && it.failed
+        })
+        .await;
+    let all = collector.all();
+    let asks = all.iter().filter(|it| it.is_child_of(&root));
+    let failed: Vec<_> = asks.filter(|it| it.failed).collect();
+    assert_eq!(failed.len(), 1, "{failed:#?}");
 }
 
 /// What is stored keeps its cause.

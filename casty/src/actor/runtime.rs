@@ -19,6 +19,8 @@ use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
+#[cfg(feature = "metrics")]
+use crate::infra::pulse::Pulse;
 use crate::{
     actor::{
         ask::{
@@ -104,6 +106,8 @@ pub struct Runtime {
     random: AtomicU64,
     handle: tokio::runtime::Handle,
     upkeep: TimerThread,
+    #[cfg(feature = "metrics")]
+    pub(crate) pulse: Arc<Pulse>,
     stopped: AtomicBool,
     /// The tokio runtime has ended, and with it all that this system does.
     lost_tokio: AtomicBool,
@@ -141,6 +145,8 @@ impl Runtime {
         let (ask_timeout, patience) = (settings.ask_timeout, settings.resolve_timeout);
         let handle = tokio::runtime::Handle::current();
         let upkeep = TimerThread::start(&handle);
+        #[cfg(feature = "metrics")]
+        let pulse = Pulse::start(&upkeep, &handle);
         Arc::new(Self {
             node,
             events: EventBus::new(),
@@ -156,6 +162,8 @@ impl Runtime {
             random: AtomicU64::new(seed),
             handle,
             upkeep,
+            #[cfg(feature = "metrics")]
+            pulse,
             stopped: AtomicBool::new(false),
             lost_tokio: AtomicBool::new(false),
             actors: Mutex::default(),

@@ -1,7 +1,6 @@
 //! Tools that every layer may use and that decide nothing: locks, published values, boxed futures,
-//! growing pauses, deadlines, durations
-//! by ranges, the timer thread, the wall clock, switches for mutants and for
-//! observation by the simulation's checks.
+//! growing pauses, deadlines, durations by ranges, delays of tasks and timers, the timer thread,
+//! the wall clock, switches for mutants and for observation by the simulation's checks.
 
 pub(crate) mod apart;
 pub(crate) mod backoff;
@@ -16,6 +15,8 @@ pub(crate) mod mutants;
 pub(crate) mod observe;
 pub(crate) mod panic;
 pub(crate) mod printable;
+#[cfg(feature = "metrics")]
+pub(crate) mod pulse;
 pub(crate) mod rate;
 #[cfg(test)]
 pub(crate) mod seeds;

@@ -136,6 +136,7 @@ impl Measured<'_> {
             Vec::new(),
             self.runtime.events.dead_letters(),
         );
+        of_runtime(&mut figures, self.runtime);
         if let Some(store) = self.runtime.store() {
             of_store(&mut figures, store, self.regions);
         }
@@ -277,6 +278,26 @@ fn of_type(figures: &mut Figures, region: &dyn AnyRegion) {
         vec![entity()],
         size(owned),
     );
+}
+
+/// Whether the process gets to run what it has to.
+fn of_runtime(figures: &mut Figures, runtime: &Runtime) {
+    let delays = [
+        (
+            "casty_task_delay_seconds",
+            "How long a task waited for a worker of tokio: four times a second.",
+            &runtime.pulse.tasks,
+        ),
+        (
+            "casty_timer_delay_seconds",
+            "How late a timer was on the thread of leases, gossip and deadlines: four times a second.",
+            &runtime.pulse.timers,
+        ),
+    ];
+    for (name, help, delays) in delays {
+        let delays = Figure::Durations(delays.read());
+        figures.add(name, help, Kind::Histogram, Vec::new(), delays);
+    }
 }
 
 /// What is stored of entities: appends, sends and reminders that wait, projections.

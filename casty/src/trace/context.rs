@@ -3,7 +3,7 @@
 use std::{fmt, str::FromStr};
 
 /// The bytes of a context on its way.
-const BYTES: usize = 25;
+const BYTES: usize = 26;
 
 /// The bit of the flags that says that the trace is sampled.
 const SAMPLED: u8 = 1;
@@ -26,6 +26,7 @@ pub struct TraceContext {
     trace: u128,
     span: u64,
     flags: u8,
+    generation: u8,
 }
 
 /// A text is no `traceparent`.
@@ -45,7 +46,20 @@ impl TraceContext {
             trace: trace_id,
             span: span_id,
             flags,
+            generation: 0,
         })
+    }
+
+    /// The same, of a trace that is caused by another, which may be caused by another, and so on:
+    /// so many times. A [`Tracer`](super::Tracer) ends such a succession somewhere. It travels
+    /// between nodes, and is no part of `traceparent`.
+    pub fn with_generation(self, generation: u8) -> Self {
+        Self { generation, ..self }
+    }
+
+    /// How many traces have caused each other down to this one.
+    pub fn generation(self) -> u8 {
+        self.generation
     }
 
     /// The id of the trace.
@@ -73,25 +87,29 @@ impl TraceContext {
         bytes[..16].copy_from_slice(&self.trace.to_be_bytes());
         bytes[16..24].copy_from_slice(&self.span.to_be_bytes());
         bytes[24] = self.flags;
+        bytes[25] = self.generation;
         bytes
     }
 
-    /// `None` for bytes that are none. What is wrong with a trace is no reason to refuse a message.
-    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+    /// `None` for bytes that are none, and for a trace that is not sampled: nothing is done for
+    /// that. What is wrong with a trace is no reason to refuse a message.
+    pub(crate) fn sampled_of_bytes(bytes: &[u8]) -> Option<Self> {
         let (trace, rest) = bytes.split_first_chunk()?;
-        let (span, flags) = rest.split_first_chunk()?;
-        let [flags] = *flags else { return None };
-        Self::new(
-            u128::from_be_bytes(*trace),
-            u64::from_be_bytes(*span),
-            flags,
-        )
+        let (span, rest) = rest.split_first_chunk()?;
+        let [flags, generation] = *rest else {
+            return None;
+        };
+        let (trace, span) = (u128::from_be_bytes(*trace), u64::from_be_bytes(*span));
+        let context = Self::new(trace, span, flags)?.with_generation(generation);
+        context.is_sampled().then_some(context)
     }
 }
 
 impl fmt::Display for TraceContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { trace, span, flags } = self;
+        let Self {
+            trace, span, flags, ..
+        } = self;
         write!(f, "00-{trace:032x}-{span:016x}-{flags:02x}")
     }
 }
@@ -156,7 +174,7 @@ pub(crate) mod written {
     ) -> Result<Option<Box<TraceContext>>, D::Error> {
         let bytes = Option::<ByteBuf>::deserialize(from)?;
         Ok(bytes
-            .and_then(|bytes| TraceContext::from_bytes(&bytes))
+            .and_then(|bytes| TraceContext::sampled_of_bytes(&bytes))
             .map(Box::new))
     }
 }
@@ -179,7 +197,9 @@ mod tests {
             (0x00f0_67aa_0ba9_02b7, 1)
         );
         assert_eq!(context.to_string(), HEADER);
-        assert_eq!(TraceContext::from_bytes(&context.to_bytes()), Some(context));
+        let context = context.with_generation(3);
+        let read = TraceContext::sampled_of_bytes(&context.to_bytes());
+        assert_eq!(read, Some(context));
     }
 
     #[test]
@@ -211,8 +231,8 @@ mod tests {
                 "{text}"
             );
         }
-        assert_eq!(TraceContext::from_bytes(&[1; 24]), None);
-        assert_eq!(TraceContext::from_bytes(&[1; 26]), None);
-        assert_eq!(TraceContext::from_bytes(&[0; 25]), None);
+        for wrong in [&[1; 25][..], &[1; 27], &[0; 26], &[2; 26]] {
+            assert_eq!(TraceContext::sampled_of_bytes(wrong), None);
+        }
     }
 }

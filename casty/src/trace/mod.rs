@@ -17,6 +17,9 @@
 //!   [projection](crate::projection) reads keep their cause in the log, and have a link to it after
 //!   a restart and on another node as well.
 //!
+//! Two things are in no trace: what follows a record (`Effect::then`), and the answer to a send. A
+//! timer that moves with its shard loses its cause.
+//!
 //! While a handler runs, its span is the current one: what it logs, and spans of its own, are in
 //! it. The names of messages and types are names of spans; the id of an entity is a field
 //! (`casty.entity.id`), and what a message contains is never there. All spans are of level INFO
@@ -53,8 +56,9 @@ pub trait Tracer: Send + Sync + 'static {
     /// Makes a span the child of one that is elsewhere. Called before the span is entered.
     fn set_parent(&self, span: &Span, parent: TraceContext);
 
-    /// Makes a span the first of a trace of its own, which is sampled, with a link to its cause.
-    /// Called before the span is entered.
+    /// Makes a span the first of a trace of its own, with a link to its cause. It is sampled, as
+    /// its cause is, unless the [generation](TraceContext::generation) is too high. Called before
+    /// the span is entered.
     fn set_cause(&self, span: &Span, cause: TraceContext);
 }
 

@@ -128,13 +128,17 @@ pub(crate) fn ends(span: &Span, panic: Option<&str>) {
 /// The span of work that an actor does not wait for, if what begins it is part of a trace.
 #[cold]
 pub(crate) fn works(actor: &ActorPath) -> Option<Span> {
-    trace::here()?;
+    let tracer = trace::tracer()?;
+    let begins = tracer.context(&Span::current())?;
+    // A child by its context alone: a child of the handler's span itself would keep that open.
     let span = tracing::span!(
         target: "casty::trace",
+        parent: None,
         Level::INFO,
         "pipe",
         otel.name = format_args!("{} pipe", actor.kind),
         casty.entity.id = actor.id,
     );
+    tracer.set_parent(&span, begins);
     (!span.is_disabled()).then_some(span)
 }

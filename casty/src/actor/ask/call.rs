@@ -305,11 +305,19 @@ pub(super) enum NoAnswer {
     Late(Option<Delay>),
 }
 
+/// That an entity is not active is what an asker wants to know.
+#[cold]
+fn fail(span: &Asking, why: &Failure) {
+    if *why != Failure::NotActive {
+        span.fail(why);
+    }
+}
+
 impl NoAnswer {
     #[cold]
     fn fail(&self, span: &Asking) {
         match self {
-            Self::Failed(failure) => span.fail(failure),
+            Self::Failed(failure) => fail(span, failure),
             Self::Late(_) => span.fail(&"no answer in time"),
         }
     }
@@ -360,7 +368,12 @@ impl<A: Actor> UnderWay<A> {
             waits: Waits::new(None),
         };
         let to_asker = |asker| ReplyTo::Asker(asker).on_terms(Some(terms));
-        asking.send(message, to_asker)?;
+        if let Err(why) = asking.send(message, to_asker) {
+            if let Some(span) = asking.waits.span() {
+                fail(span, &why);
+            }
+            return Err(why);
+        }
         Ok(asking)
     }
 
@@ -430,7 +443,7 @@ impl<A: Actor> UnderWay<A> {
                         Arrival::Answer(answer) => {
                             if let (Some(span), Answer::Failed(why)) = (self.waits.span(), &answer)
                             {
-                                span.fail(why);
+                                fail(span, why);
                             }
                             Ok(answer)
                         }

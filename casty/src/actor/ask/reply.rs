@@ -353,6 +353,10 @@ impl<R> ReplyTo<R> {
     pub(crate) fn strict(self, bytes_max: usize) -> Self {
         match self {
             Self::Asker(asker) => Self::Strict(Box::new((asker, bytes_max))),
+            Self::OnTerms(on_terms) => {
+                let (to, terms) = *on_terms;
+                to.strict(bytes_max).on_terms(Some(terms))
+            }
             other => other,
         }
     }

@@ -38,6 +38,10 @@ use crate::{
 /// The first byte of a chain that comes with terms.
 const MARK: u8 = 0xc1;
 
+/// The most bytes that terms have besides a key and a chain, but for those of sends, which have no
+/// chain.
+const BESIDES_MAX: usize = 64;
+
 /// The longest key.
 pub(crate) const KEY_BYTES_MAX: usize = 255;
 
@@ -241,7 +245,7 @@ impl Terms {
 
     /// The chain with the terms before it.
     pub(crate) fn encoded(&self, chain: Vec<u8>) -> Vec<u8> {
-        let fits = u16::try_from(chain.len() + KEY_BYTES_MAX + 16).is_ok();
+        let fits = u16::try_from(chain.len() + KEY_BYTES_MAX + BESIDES_MAX).is_ok();
         // Without a chain a circle ends by its timeouts.
         let chain = ByteBuf::from(if fits { chain } else { Vec::new() });
         let mut out = vec![MARK];
@@ -271,7 +275,7 @@ pub(crate) fn split(bytes: &[u8]) -> (Option<Terms>, Cow<'_, [u8]>) {
                 let terms = Terms {
                     once,
                     is_for_active,
-                    trace: trace.and_then(|bytes| TraceContext::from_bytes(&bytes)),
+                    trace: trace.and_then(|bytes| TraceContext::sampled_of_bytes(&bytes)),
                     ..Terms::new(key, wants_position)
                 };
                 (Some(terms), Cow::Owned(chain.into_vec()))

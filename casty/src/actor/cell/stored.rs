@@ -159,6 +159,10 @@ impl<A: Actor> Run<A> {
             if self.observers.is_some() {
                 leave_span(handled.as_ref().err().map(|panic| &**panic));
             }
+            // Not before: what earlier messages have asked for is no part of this one's trace.
+            if handled.is_ok() {
+                self.any().release();
+            }
             self.place(reply, later);
             handled
         })
@@ -193,7 +197,6 @@ impl<A: Actor> Run<A> {
             return written;
         }
         self.hold_all(outputs);
-        self.any().release();
         Ok(())
     }
 
@@ -313,7 +316,9 @@ impl<A: Actor> Run<A> {
                 return called;
             }
             self.record(outputs, Besides::default())
-                .map_err(|why| why.to_string())
+                .map_err(|why| why.to_string())?;
+            self.any().release();
+            Ok(())
         })
     }
 

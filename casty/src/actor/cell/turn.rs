@@ -110,9 +110,21 @@ impl<R: Reply> Output<R> {
 /// The handler has returned, or panicked with this, and what it has changed is on its way. Its span
 /// ends, if it has one.
 pub(super) fn leave_span(panic: Option<&(dyn Any + Send)>) {
-    if let Some(span) = chain::exit_span() {
-        trace::ends(&span, panic.map(panic_text).as_deref());
-    }
+    let Some(span) = chain::exit_span() else {
+        return;
+    };
+    let reason = panic.map(|panic| {
+        let too_large = panic.downcast_ref().map(RecordTooLarge::to_string);
+        let full = || panic.downcast_ref().map(OutboxFull::to_string);
+        let cut = || {
+            panic
+                .is::<CutShort>()
+                .then(|| "it was cut short".to_owned())
+        };
+        let known = too_large.or_else(full).or_else(cut);
+        known.unwrap_or_else(|| panic_text(panic))
+    });
+    trace::ends(&span, reason.as_deref());
 }
 
 /// An output that waits, and the cell that it leaves.
@@ -165,7 +177,7 @@ impl<A: Actor> Run<A> {
             .core()
             .comes_from(|| reply.came_from(), reply.is_from_here());
         #[cfg(feature = "testkit")]
-        if !matches!(reply, ReplyTo::Own(_)) && reply.is_from_here() {
+        if !matches!(reply, ReplyTo::Own(_)) && reply.came_from().is_here() {
             let sender = self.cell.host.sender();
             self.ctx.core().comes_from(|| sender, false);
         }
