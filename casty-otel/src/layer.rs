@@ -21,7 +21,8 @@ pub fn install() -> Result<(), AlreadyInstalled> {
     casty::trace::install(Spans)
 }
 
-struct Spans;
+/// The spans of the [OpenTelemetry layer](tracing_opentelemetry::layer) of this process.
+pub(crate) struct Spans;
 
 impl Tracer for Spans {
     fn context(&self, span: &Span) -> Option<TraceContext> {
@@ -57,7 +58,7 @@ impl Tracer for Spans {
 }
 
 /// A span that is elsewhere.
-pub(crate) fn remote(context: TraceContext) -> SpanContext {
+fn remote(context: TraceContext) -> SpanContext {
     SpanContext::new(
         TraceId::from_bytes(context.trace_id().to_be_bytes()),
         SpanId::from_bytes(context.span_id().to_be_bytes()),

@@ -1,12 +1,10 @@
 //! Spans of HTTP requests.
 
-use casty::trace::TraceContext;
+use casty::trace::{TraceContext, Tracer as _};
 use http::Request;
-use opentelemetry::{Context, trace::TraceContextExt as _};
 use tracing::{Span, field::Empty};
-use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
-use crate::layer::remote;
+use crate::layer::Spans;
 
 /// A span for an HTTP request that this process serves, in the trace of the caller: that of the
 /// header `traceparent`, if there is a valid one. `route`: the pattern of the path, such as
@@ -45,9 +43,7 @@ pub fn request_span<B>(request: &Request<B>, route: &str) -> Span {
     let header = request.headers().get("traceparent");
     let parent = header.and_then(|it| it.to_str().ok()?.parse::<TraceContext>().ok());
     if let Some(parent) = parent {
-        let parent = Context::new().with_remote_span_context(remote(parent));
-        // An error says that no layer sees the span.
-        let _ = span.set_parent(parent);
+        Spans.set_parent(&span, parent);
     }
     span
 }

@@ -160,7 +160,7 @@ pub(crate) fn written<M: Message>(
         message: message.name().to_owned(),
         bytes: ByteBuf::from(bytes),
         trace: match remind.timetable {
-            Timetable::Once if trace::is_on() => trace::here().map(Box::new),
+            Timetable::Once => trace::here().map(Box::new),
             _ => None,
         },
     }))

@@ -98,6 +98,7 @@ mod tests {
         let main = Handle::current();
         let upkeep = TimerThread::start(&main);
         let pulse = Pulse::start(&upkeep, &main);
+        // The clock is paused: it goes on by itself to the end of this, and no timer is before it.
         tokio::time::sleep(PERIOD * 8).await;
         assert_eq!(pulse.timers.read().count() + pulse.tasks.read().count(), 0);
     }

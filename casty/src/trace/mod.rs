@@ -28,12 +28,9 @@
 mod context;
 mod span;
 
-use std::{
-    fmt,
-    sync::{
-        OnceLock,
-        atomic::{AtomicBool, Ordering},
-    },
+use std::sync::{
+    OnceLock,
+    atomic::{AtomicBool, Ordering},
 };
 
 use tracing::Span;
@@ -53,7 +50,8 @@ pub trait Tracer: Send + Sync + 'static {
     /// sampled: then nothing goes along with the message.
     fn context(&self, span: &Span) -> Option<TraceContext>;
 
-    /// Makes a span the child of one that is elsewhere. Called before the span is entered.
+    /// Makes a span the child of a span of another process, or of another task. Called before the
+    /// span is entered.
     fn set_parent(&self, span: &Span, parent: TraceContext);
 
     /// Makes a span the first of a trace of its own, with a link to its cause. It is sampled, as
@@ -62,7 +60,7 @@ pub trait Tracer: Send + Sync + 'static {
     fn set_cause(&self, span: &Span, cause: TraceContext);
 }
 
-/// How the span of a handler is related to the one that has sent its message.
+/// How the span of a handler is related to that of the sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Relation {
     /// An asker waits in it.
@@ -92,12 +90,6 @@ pub fn install(tracer: impl Tracer) -> Result<(), AlreadyInstalled> {
     Ok(())
 }
 
-impl fmt::Debug for dyn Tracer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Tracer")
-    }
-}
-
 /// Whether messages may be part of traces.
 #[inline]
 pub(crate) fn is_on() -> bool {
@@ -109,7 +101,12 @@ fn tracer() -> Option<&'static dyn Tracer> {
 }
 
 /// The place in its trace of what runs here, if it is sampled.
-#[cold]
+#[inline]
 pub(crate) fn here() -> Option<TraceContext> {
+    if is_on() { sampled_here() } else { None }
+}
+
+#[cold]
+fn sampled_here() -> Option<TraceContext> {
     tracer()?.context(&Span::current())
 }

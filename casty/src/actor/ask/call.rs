@@ -232,10 +232,9 @@ fn try_send_in_trace<A: Actor>(to: &A::Address, message: A::Message) -> Result<(
     held::offer(to, told(message))
 }
 
-/// A message for whose answer nobody waits. It has the teller's place in a trace, if that has one.
+/// A message that asks for no answer. It has the teller's place in a trace, if that has one.
 fn told<A: Actor>(message: A::Message) -> Envelope<A> {
-    let trace = trace::is_on().then(trace::here).flatten();
-    let reply = ReplyTo::Nobody.on_terms(trace.map(Terms::traced));
+    let reply = ReplyTo::Nobody.on_terms(trace::here().map(Terms::traced));
     Envelope { message, reply }
 }
 

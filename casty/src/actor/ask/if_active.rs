@@ -104,7 +104,7 @@ impl<A: Entity, T, E> IfActive<A, T, E> {
 
 fn nobody_if_active<R>() -> ReplyTo<R> {
     let mut terms = Terms::if_active();
-    terms.trace = trace::is_on().then(trace::here).flatten();
+    terms.trace = trace::here();
     ReplyTo::Nobody.on_terms(Some(terms))
 }
 

@@ -273,8 +273,7 @@ impl<R> ReplyTo<R> {
         }
     }
 
-    /// How the span of its handler is related to the one that has sent the message, if that is
-    /// sampled.
+    /// How the span of its handler is related to the sender's, if that is sampled.
     #[cold]
     pub(crate) fn relation(&self) -> Option<Relation> {
         match self {

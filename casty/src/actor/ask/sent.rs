@@ -51,7 +51,7 @@ pub(crate) fn written<A: Stored, T, E>(
         message: message.name().to_owned(),
         bytes: bytes.into(),
         answer: answer.map(Arc::new),
-        trace: trace::is_on().then(trace::here).flatten().map(Box::new),
+        trace: trace::here().map(Box::new),
     })
 }
 

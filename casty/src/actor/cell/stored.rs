@@ -240,7 +240,7 @@ impl<A: Actor> Run<A> {
                 sends,
                 taken,
                 reminders,
-                trace: trace::is_on().then(trace::here).flatten().map(Box::new),
+                trace: trace::here().map(Box::new),
                 ..RecordBody::default()
             };
             self.settle.write(body, state)?;

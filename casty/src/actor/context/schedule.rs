@@ -221,8 +221,8 @@ impl<A: Actor> Context<A> {
             scope.takes_along(timer.clone());
         }
         let cause = match lock(&timer.state).source {
-            Source::Once(_) if trace::is_on() => trace::here(),
-            _ => None,
+            Source::Once(_) => trace::here(),
+            Source::Every(..) => None,
         };
         let task = run(
             Arc::downgrade(&self.cell),
@@ -329,7 +329,7 @@ impl<A: Actor> Context<A> {
             let Some(cell) = cell.upgrade() else { return };
             match done {
                 Some(Ok(message)) => {
-                    let cause = trace::is_on().then(trace::here).flatten();
+                    let cause = trace::here();
                     cell.push_own(message, activation, true, cause, &sent).await;
                 }
                 Some(Err(panic)) => {
