@@ -24,10 +24,18 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("message", &[]),
     ("transport", &["message"]),
     ("persistence", &["message", "protocol"]),
-    ("actor", &["message", "protocol", "persistence"]),
+    ("recorder", &["message"]),
+    ("actor", &["message", "protocol", "persistence", "recorder"]),
     (
         "cluster",
-        &["message", "protocol", "transport", "persistence", "actor"],
+        &[
+            "message",
+            "protocol",
+            "transport",
+            "persistence",
+            "recorder",
+            "actor",
+        ],
     ),
 ];
 

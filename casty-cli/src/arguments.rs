@@ -275,6 +275,39 @@ pub(crate) enum Operation {
         entity: String,
     },
 
+    /// Have the flight recorder record an entity from now on, on the node where it lives, or write
+    /// what it has recorded to a file.
+    ///
+    /// An entity whose type says `record` is recorded anyway.
+    Record {
+        /// The entity: TYPE/ID.
+        #[arg(value_name = "TYPE/ID")]
+        entity: String,
+
+        /// How many messages are kept at least. Default: 256.
+        #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=65_536))]
+        messages: Option<u32>,
+
+        /// Record it no more, and forget what was recorded.
+        #[arg(long, conflicts_with_all = ["messages", "write"])]
+        stop: bool,
+
+        /// Write what is recorded to this new file. Messages are in it.
+        #[arg(long, value_name = "FILE", conflicts_with = "messages")]
+        write: Option<PathBuf>,
+
+        /// With --write: what was recorded when the entity failed last.
+        #[arg(long, requires = "write")]
+        failed: bool,
+    },
+
+    /// Show a recording: a file that `casty record --write`, or a node whose entity failed, has
+    /// written. No node is asked.
+    Recording {
+        /// The file.
+        file: PathBuf,
+    },
+
     /// Show what the nodes, the entity types and the busiest entities do, and what is not as it
     /// should be.
     ///
@@ -397,7 +430,11 @@ impl Operation {
     fn asks_nodes(&self) -> bool {
         !matches!(
             self,
-            Self::Adopt { .. } | Self::Restore { .. } | Self::Cert { .. } | Self::Config { .. }
+            Self::Adopt { .. }
+                | Self::Restore { .. }
+                | Self::Cert { .. }
+                | Self::Config { .. }
+                | Self::Recording { .. }
         )
     }
 }

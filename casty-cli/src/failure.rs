@@ -7,6 +7,7 @@ use casty::{
     configuration::ConfigError,
     error::StoredError,
     persistence::JournalError,
+    recorder::RecordingError,
 };
 
 use crate::{
@@ -89,6 +90,44 @@ impl Failure {
         }
     }
 
+    /// There is nothing to write.
+    pub(crate) fn nothing_recorded(operation: &Operation, failed: bool) -> Self {
+        let (why, remedy) = if failed {
+            (
+                "its node remembers no failure of it, or it was not recorded then",
+                "leave --failed out for what is recorded now; the folder of `recordings`, if its node has one, \
+                 keeps more",
+            )
+        } else {
+            (
+                "nothing of it is recorded",
+                "`casty record TYPE/ID` records it from its next message on",
+            )
+        };
+        Self {
+            what: what(operation),
+            why: why.to_owned(),
+            remedy: remedy.to_owned(),
+            code: 1,
+        }
+    }
+
+    /// A recording cannot be read, or not be written.
+    pub(crate) fn recording(operation: &Operation, error: &RecordingError) -> Self {
+        let remedy = match error {
+            RecordingError::Io { .. } => "give another file",
+            RecordingError::NotARecording => "give a file that `casty record --write` has written",
+            RecordingError::Damaged => "use another copy of it",
+            _ => "use the version of casty that has written it",
+        };
+        Self {
+            what: what(operation),
+            why: error.to_string(),
+            remedy: remedy.to_owned(),
+            code: 1,
+        }
+    }
+
     /// A text that names no entity.
     pub(crate) fn no_entity(operation: &Operation, text: &str) -> Self {
         Self {
@@ -128,6 +167,8 @@ fn what(operation: &Operation) -> String {
         Operation::History { entity, .. } => format!("cannot read `{entity}`"),
         Operation::Outbox => "cannot read the outboxes".to_owned(),
         Operation::Why { entity } => format!("cannot look at {entity}"),
+        Operation::Record { entity, .. } => format!("cannot record `{entity}`"),
+        Operation::Recording { file } => format!("cannot show `{}`", file.display()),
         Operation::Reminders { .. } => "cannot read the reminders".to_owned(),
         Operation::GiveUp { entity, .. } => {
             format!("cannot give up what `{entity}` does not handle")

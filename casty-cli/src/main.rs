@@ -11,6 +11,7 @@ mod directories;
 mod failure;
 mod lost;
 mod outbox;
+mod record;
 mod reminders;
 mod stored;
 mod text;
@@ -62,6 +63,9 @@ async fn run(arguments: &Arguments) -> Result<String, Failure> {
     if let Operation::Restore { from, to } = operation {
         return backup::restore(operation, from, to, *json);
     }
+    if let Operation::Recording { file } = operation {
+        return record::show(operation, file, *json);
+    }
     if let Operation::Config { command } = operation {
         return configuration::run(operation, command, *json);
     }
@@ -107,6 +111,22 @@ async fn run(arguments: &Arguments) -> Result<String, Failure> {
         Operation::Top { once, every } => top::run(&admin, operation, (*every, *once), *json).await,
         Operation::Outbox => outbox::run(&admin, operation, *json).await,
         Operation::Why { entity } => why::run(&admin, operation, entity, *json).await,
+        Operation::Record {
+            entity,
+            messages,
+            stop,
+            write,
+            failed,
+        } => {
+            let order = record::Order {
+                entity,
+                messages: *messages,
+                stop: *stop,
+                write: write.as_ref(),
+                failed: *failed,
+            };
+            record::run(&admin, operation, order, *json).await
+        }
         Operation::GiveUp {
             entity,
             reminder,
@@ -123,6 +143,7 @@ async fn run(arguments: &Arguments) -> Result<String, Failure> {
         }
         Operation::Restore { .. }
         | Operation::Adopt { .. }
+        | Operation::Recording { .. }
         | Operation::Cert { .. }
         | Operation::Config { .. } => Ok(String::new()),
     }

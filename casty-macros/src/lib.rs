@@ -87,6 +87,7 @@ use proc_macro::TokenStream;
 /// | `passivate_after = "10m"` | never | an entity that gets no message for this long is passivated; the next message activates it again |
 /// | `max_active = 10000` | no limit | number of active entities of the type on one node; above it, the least recently used are passivated |
 /// | `migrate` | off | the state moves with its shard when nodes join or leave in an orderly way. The state must be `Serialize` and `Deserialize`; [`macro@message`] on the type derives both. `#[on_stop]` runs before the move and `#[on_start]` after it; `#[init]` does not run. Timers that message functions have begun go along with the time that is left, except for internal messages with arguments; those of `#[on_start]` are begun anew by it. Work of `ctx.pipe` ends: `ctx.ended_by_move()` says so in `#[on_start]`. Without this option, an entity starts with a fresh state on its new node |
+/// | `record = 256` | off | the flight recorder keeps at least the last so many messages of each entity, 1 to 65536, with the state before the first of them: [`recorder`](https://docs.rs/casty/latest/casty/recorder/index.html). The state must be `Serialize` and `Deserialize`, as for `migrate` |
 /// | `durable` | off | the state is stored: see [stored entities](#stored-entities) |
 /// | `event_sourced` | off | the events that made the state are stored: see [stored entities](#stored-entities) |
 /// | `snapshot_every = 50` | 100 | of a stored type: how many records follow a snapshot until the next one is made |
@@ -473,7 +474,7 @@ pub fn entity(options: TokenStream, item: TokenStream) -> TokenStream {
 /// spawned as `system.spawn(Door::from(Closed))`.
 ///
 /// Message functions, `#[init]`, hooks and options are those of [`macro@entity`], with two
-/// differences. An actor has no options `shards`, `passivate_after`, `max_active`, `migrate`,
+/// differences. An actor has no options `shards`, `passivate_after`, `max_active`, `migrate`, `record`,
 /// `durable`, `event_sourced`, `snapshot_every`, `retain`, `copies`, `copies_min` and `role`. With
 /// `on_failure = escalate`, an actor that fails stops, and the failure becomes one of its parent.
 #[proc_macro_attribute]

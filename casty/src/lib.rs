@@ -82,6 +82,7 @@ pub mod models;
 pub mod persistence;
 pub mod projection;
 mod protocol;
+pub mod recorder;
 mod system;
 #[cfg(feature = "testkit")]
 pub mod testkit;

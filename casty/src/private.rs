@@ -81,6 +81,15 @@ pub const fn reply<T: Wire>() -> ReplyCodec<T> {
     }
 }
 
+/// Appends a reply as it travels.
+pub fn encode_reply<R>(
+    codec: &ReplyCodec<R>,
+    reply: &R,
+    out: &mut Vec<u8>,
+) -> Result<(), EncodeError> {
+    (codec.encode)(reply, out)
+}
+
 /// The same for the reply of a handler that returns a `Result`.
 pub const fn fallible_reply<T: Wire, E: Wire>() -> ReplyCodec<Result<T, E>> {
     ReplyCodec {
@@ -122,6 +131,17 @@ pub trait Moves: Wire {}
 #[diagnostic::do_not_recommend]
 impl<S: Wire> Moves for S {}
 
+/// A state that the flight recorder can keep.
+#[diagnostic::on_unimplemented(
+    message = "the state `{Self}` cannot be recorded",
+    label = "not serializable, or not `Send + 'static`",
+    note = "`record` keeps the state, from which a test goes on: derive serde's `Serialize` and `Deserialize` for `{Self}`, or write `#[message]` above its definition"
+)]
+pub trait Records: Wire {}
+
+#[diagnostic::do_not_recommend]
+impl<S: Wire> Records for S {}
+
 /// A state that can be stored.
 #[diagnostic::on_unimplemented(
     message = "the state `{Self}` cannot be stored",
@@ -151,6 +171,14 @@ pub const fn moves<S: Moves>() -> StateCodec<S> {
 
 /// The same for a state that is stored.
 pub const fn stores<S: Stores>() -> StateCodec<S> {
+    StateCodec {
+        encode: codec::encode::<S>,
+        decode: codec::decode::<S>,
+    }
+}
+
+/// The same for a state that is recorded.
+pub const fn records<S: Records>() -> StateCodec<S> {
     StateCodec {
         encode: codec::encode::<S>,
         decode: codec::decode::<S>,

@@ -33,6 +33,7 @@ mod outputs;
 mod passed;
 mod projections;
 mod promises;
+mod recorder;
 mod reminders;
 mod sends;
 mod streams;

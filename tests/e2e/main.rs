@@ -35,6 +35,7 @@ mod passivation;
 mod policies;
 mod processes;
 mod protocols;
+mod recorder;
 mod resources;
 mod retry;
 mod roles;

@@ -346,7 +346,7 @@ impl Expansion<'_> {
                 const MIGRATES: ::core::primitive::bool = true;
             )
         });
-        let is_frozen = behavior.settings.migrates || behavior.settings.stored.is_some();
+        let is_frozen = behavior.settings.is_frozen();
         let frozen = is_frozen.then(|| self.frozen());
         let replayed = self.is_event_sourced().then(|| {
             quote! {
@@ -452,10 +452,13 @@ impl Expansion<'_> {
 
     /// What requires a wire form of the state, in the words of why it needs one.
     fn state_codec(&self) -> Ident {
-        let name = if self.behavior.settings.migrates {
+        let settings = &self.behavior.settings;
+        let name = if settings.migrates {
             "moves"
-        } else {
+        } else if settings.stored.is_some() {
             "stores"
+        } else {
+            "records"
         };
         Ident::new(name, Span::call_site())
     }

@@ -66,11 +66,11 @@ impl Expansion<'_> {
         });
         // Where serde's derives write the form, they also read it.
         let packed = (!self.messages().derives_serde()).then(|| quote!([packed]));
-        // Only timers that move, and reminders, need messages that cannot be written.
+        // Only timers that move, reminders and recordings need messages that cannot be written.
         let bare = |sent: &&Message| sent.internal && sent.arguments.is_empty();
         let bare: Vec<_> = self.behavior.messages.iter().filter(bare).collect();
         let settings = &self.behavior.settings;
-        let is_kept = settings.migrates || settings.how().is_some();
+        let is_kept = settings.is_frozen();
         let named = (is_kept && !bare.is_empty()).then(|| {
             let named = bare.iter().map(|sent| {
                 let (variant, name) = (&sent.variant, &sent.wire_name);

@@ -32,6 +32,7 @@ static ENTITY: Grammar = Grammar {
         Known::new("passivate_after", "passivate_after = \"10m\""),
         Known::new("max_active", "max_active = 10000"),
         Known::new("migrate", "migrate"),
+        Known::new("record", "record = 256"),
         Known::new("role", "role = \"storage\""),
         Known::new("id", "id = AccountId"),
         Known::tokens("protocols", "protocols(Pausable)"),
@@ -71,6 +72,11 @@ static ACTOR: Grammar = Grammar {
         ),
         ("passivate_after", NOT_PUT_TO_SLEEP),
         ("max_active", NOT_PUT_TO_SLEEP),
+        (
+            "record",
+            "`record` is an option of `#[entity]`: the flight recorder finds what it has recorded by the id of an \
+             entity. Leave it out",
+        ),
         (
             "migrate",
             "`migrate` is an option of `#[entity]`: an actor lives and ends on the node that spawned it. Leave it out",
@@ -117,6 +123,9 @@ const NOT_STORED: &str = "this is an option of `#[entity]`: an entity is found b
 
 const SHARDS_DEFAULT: u32 = 100;
 
+/// How many messages of an entity are recorded at most.
+const RECORD_MAX: u32 = 65_536;
+
 /// The defaults of casty, to compare the other option with if only one of the two is written.
 const BACKOFF_DEFAULT: Duration = Duration::from_millis(100);
 const BACKOFF_MAX_DEFAULT: Duration = Duration::from_secs(10);
@@ -144,6 +153,8 @@ pub(super) struct Settings {
     pub(super) shards: u32,
     /// Whether its state moves with its shard.
     pub(super) migrates: bool,
+    /// Whether its messages are recorded.
+    pub(super) records: bool,
     /// Whether and how its state is stored.
     pub(super) stored: Option<Stored>,
     /// The role of the nodes that host the type.
@@ -184,6 +195,7 @@ impl Settings {
                 .number("shards", 1..=u32::from(u16::MAX), errors)
                 .unwrap_or(SHARDS_DEFAULT),
             migrates: options.flag("migrate", errors),
+            records: options.span("record").is_some(),
             role: options.role("role", errors),
             id: options.ty("id", errors),
             generic: generic(&options, errors),
@@ -200,6 +212,11 @@ impl Settings {
     fn resumes(&self) -> bool {
         let mut policy = self.policy.iter();
         policy.any(|(_, value)| matches!(value, Value::Word("OnFailure", "Resume")))
+    }
+
+    /// Whether the state has to have a wire form.
+    pub(super) fn is_frozen(&self) -> bool {
+        self.migrates || self.records || self.stored.is_some()
     }
 
     /// How the state is stored, if it is.
@@ -306,6 +323,8 @@ fn policy(kind: Kind, options: &Options, errors: &mut Errors) -> Vec<(&'static s
         passivate_after.map(Value::Time).map(some),
     );
     add("max_active", number("max_active", 1, errors).map(some));
+    let record = options.number("record", 1..=RECORD_MAX, errors);
+    add("record", record.map(Value::Number));
     policy
 }
 

@@ -109,6 +109,7 @@ pub(crate) fn here() -> Option<Arc<Outlet>> {
 #[cold]
 pub(crate) fn hold(output: Box<dyn Leave>) {
     match here() {
+        Some(outlet) if outlet.swallows() => panic::contained("an output", || drop(output)),
         Some(outlet) => lock(&outlet.state).outputs.push(output),
         None => output.leave(),
     }
@@ -217,6 +218,9 @@ pub(crate) struct Passage {
 impl Passage {
     /// Whether the message may be sent. Lets out what was queued before it, if so.
     fn is_open(&self) -> bool {
+        if self.swallows() {
+            return false;
+        }
         let progress = &self.outlet.progress;
         let is_durable = progress.durable() >= self.needs && progress.failed().is_none();
         if !is_durable && !mutants::on("a_handler_sends_before_what_it_saw_is_durable") {
@@ -226,12 +230,20 @@ impl Passage {
         lock(&self.outlet.state).has_left(self.after)
     }
 
+    /// Whether the message is not to be sent, and to seem to be.
+    pub(crate) fn swallows(&self) -> bool {
+        self.outlet.swallows()
+    }
+
     /// Resolves once the message may be sent.
     ///
     /// # Errors
     /// What the handler has seen is not stored: the message is not to be sent.
     pub(crate) async fn open(self) -> Result<(), Failure> {
         let outlet = &self.outlet;
+        if self.swallows() {
+            return Err(Failure::Stopped);
+        }
         loop {
             let mut stored = pin!(outlet.progress.changed().notified());
             let mut left = pin!(outlet.left.notified());
@@ -255,6 +267,9 @@ pub(crate) struct Outlet {
     state: Mutex<State>,
     /// Notified when messages have left, or are lost.
     left: Notify,
+    /// Nothing leaves, and it seems to: in a replay.
+    #[cfg(feature = "testkit")]
+    swallows: bool,
 }
 
 #[derive(Default)]
@@ -300,7 +315,32 @@ impl Outlet {
             handle,
             state: Mutex::default(),
             left: Notify::new(),
+            #[cfg(feature = "testkit")]
+            swallows: false,
         })
+    }
+
+    /// One that nothing ever leaves, although it seems to.
+    #[cfg(feature = "testkit")]
+    pub(crate) fn sink(handle: Handle) -> Arc<Self> {
+        Arc::new(Self {
+            progress: Arc::default(),
+            handle,
+            state: Mutex::default(),
+            left: Notify::new(),
+            swallows: true,
+        })
+    }
+
+    #[cfg(feature = "testkit")]
+    const fn swallows(&self) -> bool {
+        self.swallows
+    }
+
+    #[cfg(not(feature = "testkit"))]
+    #[expect(clippy::unused_self, reason = "it is a field in tests")]
+    const fn swallows(&self) -> bool {
+        false
     }
 
     pub(crate) fn has_room(&self) -> bool {
@@ -310,6 +350,9 @@ impl Outlet {
     /// Queues a message. It leaves when the record of the present turn is durable, or right before
     /// what the handler sends later and awaits.
     pub(crate) fn queue(&self, message: Box<dyn Outgoing>) {
+        if self.swallows() {
+            return panic::contained("a message", || drop(message));
+        }
         let mut state = lock(&self.state);
         state.last += 1;
         let number = state.last;

@@ -55,9 +55,7 @@ pub trait Reply: Sized + Send + 'static {
     fn visit<V: ReplyVisitor>(self, visitor: V) -> V::Output;
 
     /// Appends the answer as it travels between nodes.
-    fn encode(self, out: &mut Vec<u8>) -> Result<(), EncodeError> {
-        self.visit(Encode(out))
-    }
+    fn encode(&self, out: &mut Vec<u8>) -> Result<(), EncodeError>;
 
     /// The answer, which is a `T`. `None` if it is of another type: then it is to another message.
     fn answer<T: 'static>(self) -> Option<T> {
@@ -126,19 +124,6 @@ pub trait ReplyVisitor {
 
     /// A handler returned this.
     fn reply<R: 'static>(self, reply: R, codec: ReplyCodec<R>) -> Self::Output;
-}
-
-struct Encode<'a>(&'a mut Vec<u8>);
-
-impl ReplyVisitor for Encode<'_> {
-    type Output = Result<(), EncodeError>;
-
-    #[inline]
-    fn reply<R: 'static>(self, reply: R, codec: ReplyCodec<R>) -> Self::Output {
-        let encoded = (codec.encode)(&reply, self.0);
-        discard(reply);
-        encoded
-    }
 }
 
 /// Puts the answer into an `Option` of its type.

@@ -15,7 +15,12 @@ use std::{
 use arc_swap::ArcSwap;
 use tokio::time::Instant;
 
-use crate::{event::ActorPath, infra::panic::panic_text, trace};
+use crate::{
+    event::ActorPath,
+    infra::{panic::panic_text, sync::lock},
+    recorder::ring::SharedRing,
+    trace,
+};
 
 /// An actor as its observers see it.
 pub(crate) trait Subject {
@@ -77,6 +82,11 @@ impl Observers {
         self.count.fetch_add(1, Ordering::Release);
     }
 
+    /// The opposite of one [`observe_always`](Self::observe_always).
+    pub(crate) fn observe_no_more(&self) {
+        self.count.fetch_sub(1, Ordering::Release);
+    }
+
     pub(crate) fn remove(&self, observer: &Arc<dyn Observer>) {
         self.count.fetch_sub(1, Ordering::Release);
         self.all.rcu(|all| {
@@ -86,9 +96,10 @@ impl Observers {
     }
 
     /// The observers there are now; `None` if there are none, and messages are part of no trace.
+    /// `always`: not `None` in any case.
     #[inline]
-    pub(crate) fn present(&self) -> Option<Observing> {
-        if self.count.load(Ordering::Relaxed) == 0 && !trace::is_on() {
+    pub(crate) fn present(&self, always: bool) -> Option<Observing> {
+        if !always && self.count.load(Ordering::Relaxed) == 0 && !trace::is_on() {
             return None;
         }
         Some(self.load())
@@ -96,20 +107,35 @@ impl Observers {
 
     #[cold]
     fn load(&self) -> Observing {
-        Observing(self.all.load_full())
+        Observing {
+            all: self.all.load_full(),
+            ring: None,
+        }
     }
 }
 
 /// The observers of one batch of messages.
-pub(crate) struct Observing(Arc<Vec<Arc<dyn Observer>>>);
+pub(crate) struct Observing {
+    all: Arc<Vec<Arc<dyn Observer>>>,
+    /// Where the flight recorder keeps the actor's messages.
+    pub(crate) ring: Option<SharedRing>,
+}
 
 impl Observing {
+    /// The actor's state may change otherwise than by a message.
+    #[cold]
+    pub(crate) fn state_changes(&self) {
+        if let Some(ring) = &self.ring {
+            lock(ring).breaks();
+        }
+    }
+
     /// A handler begins. Returns the time, for [`end`](Self::end), if it is observed.
     pub(crate) fn begin(&self, subject: &dyn Subject, message: &'static str) -> Option<Instant> {
-        for observer in self.0.iter() {
+        for observer in self.all.iter() {
             observer.begins(subject, message);
         }
-        (!self.0.is_empty()).then(Instant::now)
+        (!self.all.is_empty()).then(Instant::now)
     }
 
     pub(crate) fn end(
@@ -125,7 +151,7 @@ impl Observing {
             Some(reason) => Ended::Panicked(reason),
             None => Ended::Handled,
         };
-        for observer in self.0.iter() {
+        for observer in self.all.iter() {
             observer.ends(subject, message, outcome, took);
         }
     }

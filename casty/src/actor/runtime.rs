@@ -42,6 +42,7 @@ use crate::{
     infra::{concurrent::spawn_on, sync::lock, timer_thread::TimerThread},
     message::answer::WayBack,
     persistence::store::Store,
+    recorder::rings::Recorder,
 };
 
 /// Where an actor of some node lives. It is never reused: the member's incarnation is part of it.
@@ -91,6 +92,7 @@ pub struct Runtime {
     pub(crate) events: EventBus,
     pub(crate) observers: Arc<Observers>,
     pub(crate) failures: Failures,
+    pub(crate) recorder: Recorder,
     /// Asks of actors here, under way on other nodes.
     chains: Arc<Chains>,
     pub(crate) ask_timeout: Duration,
@@ -152,6 +154,7 @@ impl Runtime {
             events: EventBus::new(),
             observers: Arc::default(),
             failures: Failures::default(),
+            recorder: Recorder::default(),
             chains: Arc::default(),
             ask_timeout,
             deadlines: Deadlines::new(upkeep.handle().clone()),
@@ -187,6 +190,11 @@ impl Runtime {
     pub(crate) fn spawn(&self, run: BoxFuture<'static, ()>) {
         // A run ends with its cell, a region's task with its work or its region.
         spawn_on(&self.handle, run);
+    }
+
+    /// Runs what waits for a disk, where that holds nothing else up.
+    pub(crate) fn spawn_blocking(&self, work: Box<dyn FnOnce() + Send>) {
+        drop(self.handle.spawn_blocking(work));
     }
 
     pub(crate) fn set_routes(&self, routes: Routes) {

@@ -29,6 +29,7 @@ mod error;
 mod lost;
 mod outbox;
 mod overview;
+mod recorder;
 mod records;
 mod reminders;
 mod report;
@@ -55,6 +56,7 @@ pub use self::{
     error::{AdminError, Unreached},
     lost::{BeginFrom, BegunAnew, BegunShard, GoneNode, LostKind, LostShard, LostShards, OldCopy},
     outbox::{GivenUp, GivenUpReport, OutboxReport, ReceiverReport},
+    recorder::RecorderReport,
     records::{EventReport, RecordPages, RecordReport, StateReport},
     reminders::{ReminderReport, RemindersReport},
     report::{

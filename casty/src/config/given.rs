@@ -15,6 +15,7 @@ pub(crate) struct Given {
     pub(crate) roles: Option<Vec<String>>,
     pub(crate) state_dir: Option<PathBuf>,
     pub(crate) data_dir: Option<PathBuf>,
+    pub(crate) recordings: Option<PathBuf>,
     pub(crate) tls: TlsPaths,
     pub(crate) entities: EntitySections,
     pub(super) settings: Settings,

@@ -298,6 +298,13 @@ pub(super) const KEYS: &[Key] = &[
         None,
         "Where this node keeps the cluster map and its stored entities."
     ),
+    top!(
+        recordings,
+        Path,
+        path,
+        None,
+        "Where this node writes what its flight recorder has of entities that fail."
+    ),
     tls!(
         cert,
         certificate,

@@ -2,11 +2,13 @@
 
 use std::{fmt, sync::Arc};
 
+use serde::{Deserialize, Serialize};
+
 use crate::id::NodeId;
 
 /// The process that sent a message, as the network has verified it: see
 /// [`Context::caller`](crate::Context::caller).
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Caller {
     /// This process: the program itself, another actor of the node, a timer.

@@ -215,6 +215,20 @@ macro_rules! __casty_replies {
                     >) => match never {},)?)?
                 }
             }
+
+            fn encode(
+                &self,
+                out: &mut $crate::__private::Vec<::core::primitive::u8>,
+            ) -> ::core::result::Result<(), $crate::__private::EncodeError> {
+                match *self {
+                    $(Self::$variant(ref reply) => {
+                        $crate::__private::encode_reply(&$codec, reply, out)
+                    })*
+                    $($(Self::__Phantom(never, ::core::marker::PhantomData::<
+                        fn() -> ($($parameter,)+)
+                    >) => match never {},)?)?
+                }
+            }
         }
     };
 }

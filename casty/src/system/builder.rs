@@ -63,6 +63,7 @@ pub struct SystemBuilder {
     pub(super) state_dir: Option<PathBuf>,
     pub(super) data_dir: Option<PathBuf>,
     pub(super) in_memory: bool,
+    pub(super) recordings: Option<PathBuf>,
     pub(super) journal: Option<Chosen>,
     /// Of a system of `testkit` that is given none, and has types that are stored.
     journal_for_tests: Option<Chosen>,
@@ -106,6 +107,7 @@ impl SystemBuilder {
             state_dir: None,
             data_dir: None,
             in_memory: false,
+            recordings: None,
             journal: None,
             journal_for_tests: None,
             #[cfg(feature = "sim")]
@@ -515,14 +517,18 @@ impl SystemBuilder {
             (journal, _) => journal,
         };
         let journal = journal::Choice::Of(journal.as_ref());
-        ActorSystem::start_local(
+        let system = ActorSystem::start_local(
             self.cluster,
             registry,
             resources,
             self.settings,
             strict_wire,
             journal,
-        )
+        )?;
+        if let Some(folder) = self.recordings {
+            system.0.runtime.recorder.set_folder(folder);
+        }
+        Ok(system)
     }
 
     /// Binds the address, then joins or founds the cluster in the background.
@@ -730,6 +736,9 @@ impl SystemBuilder {
         let settings = self.settings.clone();
         let strict_wire = self.strict_bytes_max();
         let runtime = make_runtime(&member, &settings, self.resources, strict_wire, seed);
+        if let Some(folder) = self.recordings {
+            runtime.recorder.set_folder(folder);
+        }
         if let Some(store) = store {
             runtime.set_store(store);
         }

@@ -61,6 +61,7 @@ impl SystemBuilder {
         self.advertise = self.advertise.take().or(given.advertise);
         self.bootstrap_expect = self.bootstrap_expect.or(given.bootstrap_expect);
         self.state_dir = self.state_dir.take().or(given.state_dir);
+        self.recordings = self.recordings.take().or(given.recordings);
         if self.journal.is_none() && !self.in_memory {
             self.data_dir = self.data_dir.take().or(given.data_dir);
         }

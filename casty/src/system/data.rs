@@ -64,6 +64,17 @@ impl SystemBuilder {
         self
     }
 
+    /// A folder in which this node writes what its [flight recorder](crate::recorder) has of an
+    /// entity that fails, a file for each failure. Default: none, and only the last 16 are kept, in
+    /// memory. The folder is made if it does not exist; it has the last 64 files, which only their
+    /// owner can read: messages are in them. Nodes may share it.
+    ///
+    /// That a file cannot be written is logged, and nothing else.
+    pub fn recordings(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.recordings = Some(folder.into());
+        self
+    }
+
     /// Keeps the entities of stored types in memory, in a log like that of a
     /// [directory](Self::data_dir). Default: they need a directory or a [journal](Self::journal).
     ///

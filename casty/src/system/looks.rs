@@ -7,10 +7,12 @@ use crate::{
     cluster::reading::{
         overview::{self, Overview},
         reader::{EntityReader, HistoryReader},
+        record::{self, RecorderReport},
         why::{self, Why},
     },
     error::StoredError,
     id::EntityId,
+    recorder::Recording,
 };
 
 impl ActorSystem {
@@ -38,6 +40,73 @@ impl ActorSystem {
     /// Safe.
     pub async fn why(&self, kind: &str, id: impl AsRef<str>) -> Result<Why, StoredError> {
         why::why(&*self.nodes(), kind, &EntityId::new(id)).await
+    }
+
+    /// Has an entity recorded, as [`Admin::record`](crate::admin::Admin::record) does. `kind` is the
+    /// wire name of its type.
+    ///
+    /// # Errors
+    /// [`StoredError::UnknownEntity`] where no member hosts the type, and
+    /// [`StoredError::Unreachable`] where no node owns the entity's shard, or its owner does not
+    /// answer.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, the entity may be recorded all the same.
+    pub async fn record(
+        &self,
+        kind: &str,
+        id: impl AsRef<str>,
+        messages: Option<u32>,
+    ) -> Result<RecorderReport, StoredError> {
+        record::begin(&*self.nodes(), kind, &EntityId::new(id), messages).await
+    }
+
+    /// Has an entity recorded no more, as
+    /// [`Admin::stop_recording`](crate::admin::Admin::stop_recording) does.
+    ///
+    /// # Errors
+    /// As [`record`](Self::record).
+    ///
+    /// # Cancel safety
+    /// As [`record`](Self::record).
+    pub async fn stop_recording(
+        &self,
+        kind: &str,
+        id: impl AsRef<str>,
+    ) -> Result<Option<RecorderReport>, StoredError> {
+        record::end(&*self.nodes(), kind, &EntityId::new(id)).await
+    }
+
+    /// What is recorded of an entity, as [`Admin::recording`](crate::admin::Admin::recording) gives
+    /// it.
+    ///
+    /// # Errors
+    /// As [`record`](Self::record).
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub async fn recording(
+        &self,
+        kind: &str,
+        id: impl AsRef<str>,
+    ) -> Result<Option<Recording>, StoredError> {
+        record::tell(&*self.nodes(), kind, &EntityId::new(id), false).await
+    }
+
+    /// What was recorded of an entity when it failed last, as
+    /// [`Admin::failed_recording`](crate::admin::Admin::failed_recording) gives it.
+    ///
+    /// # Errors
+    /// As [`record`](Self::record).
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub async fn failed_recording(
+        &self,
+        kind: &str,
+        id: impl AsRef<str>,
+    ) -> Result<Option<Recording>, StoredError> {
+        record::tell(&*self.nodes(), kind, &EntityId::new(id), true).await
     }
 
     /// The home of each shard, as [`Admin::shards`](crate::admin::Admin::shards) gives it, by the

@@ -532,11 +532,23 @@ impl Unstored {
 type Make<A> = fn(&mut Context<A>) -> FirstState<'_, A>;
 
 /// The place of the only actor.
-struct MachineHost<A: Actor> {
+pub(super) struct MachineHost<A: Actor> {
     runtime: Arc<Runtime>,
     make: Option<Make<A>>,
     unstored: Arc<Unstored>,
     sender: Arc<Mutex<CameFrom>>,
+}
+
+impl<A: Actor> MachineHost<A> {
+    /// That of an actor whose state others make.
+    pub(super) fn new(runtime: Arc<Runtime>) -> Self {
+        Self {
+            runtime,
+            make: None,
+            unstored: Arc::default(),
+            sender: Arc::default(),
+        }
+    }
 }
 
 impl<A: Actor> Host for MachineHost<A> {

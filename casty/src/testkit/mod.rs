@@ -65,6 +65,7 @@ mod dead_letters;
 mod machine;
 mod probe;
 mod probe_target;
+mod replay;
 #[cfg(feature = "sim")]
 mod sim;
 mod wait;
@@ -82,6 +83,7 @@ pub use crate::testkit::{
     dead_letters::DeadLetters,
     machine::{Machine, MachineSend},
     probe::{Probe, Received},
+    replay::{Difference, Replayed, replay, replay_with},
     wait::{STEP_LIMIT, eventually, soon},
 };
 use crate::{ActorSystem, SystemBuilder, persistence::Memory};

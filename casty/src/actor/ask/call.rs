@@ -28,6 +28,7 @@ use crate::{
     },
     error::{AskError, Delay, Failure, TellError},
     message::codec::DecodeError,
+    recorder::{answers::Answers, recording::RecordedAnswer},
     trace::{self, Asking},
 };
 
@@ -297,6 +298,19 @@ impl<A: Actor, T, E> Ask<A, T, E> {
     }
 }
 
+/// Records the answer to an ask of a handler. It is encoded: see [`UnderWay::record`].
+#[cold]
+fn record<R>(answers: &Answers, number: usize, answer: &Answer<R>) {
+    answers.answer(
+        number,
+        match answer {
+            Answer::Encoded(bytes) => RecordedAnswer::Reply(bytes.to_vec().into()),
+            Answer::Failed(failure) => RecordedAnswer::Failed(failure.clone()),
+            Answer::Reply(_) => RecordedAnswer::None,
+        },
+    );
+}
+
 /// Why an ask ends without an answer.
 pub(super) enum NoAnswer {
     Failed(Failure),
@@ -340,6 +354,9 @@ enum AskState<A: Actor> {
     Waiting(Asked<Answer<A::Reply>>),
     /// The time is up. The node of the target is asked what holds it up.
     Late(BoxFuture<'static, Option<Delay>>),
+    /// The answer comes from a recording. `None`: there never is one.
+    #[cfg(feature = "testkit")]
+    Replayed(Option<Answer<A::Reply>>),
     Done,
 }
 
@@ -440,6 +457,9 @@ impl<A: Actor> UnderWay<A> {
                     self.state = AskState::Done;
                     return Poll::Ready(match outcome {
                         Arrival::Answer(answer) => {
+                            if let Some((answers, number)) = self.waits.recorded() {
+                                record(answers, number, &answer);
+                            }
                             if let (Some(span), Answer::Failed(why)) = (self.waits.span(), &answer)
                             {
                                 fail(span, why);
@@ -447,7 +467,12 @@ impl<A: Actor> UnderWay<A> {
                             Ok(answer)
                         }
                         // The envelope was dropped unhandled.
-                        Arrival::Unanswered => Err(NoAnswer::Failed(Failure::Stopped)),
+                        Arrival::Unanswered => {
+                            if let Some((answers, number)) = self.waits.recorded() {
+                                answers.answer(number, RecordedAnswer::Failed(Failure::Stopped));
+                            }
+                            Err(NoAnswer::Failed(Failure::Stopped))
+                        }
                         Arrival::Late => match self.explain() {
                             Ok(()) => continue,
                             Err(why) => Err(why),
@@ -460,6 +485,14 @@ impl<A: Actor> UnderWay<A> {
                         Err(NoAnswer::Late(delay))
                     });
                 }
+                #[cfg(feature = "testkit")]
+                AskState::Replayed(answer) => {
+                    let Some(answer) = answer.take() else {
+                        return Poll::Pending;
+                    };
+                    self.state = AskState::Done;
+                    return Poll::Ready(Ok(answer));
+                }
                 AskState::Done => panic!("an ask was polled after it had resolved"),
             }
         }
@@ -468,6 +501,9 @@ impl<A: Actor> UnderWay<A> {
     /// Finds out what holds the ask up, now that its time is up.
     #[cold]
     fn explain(&mut self) -> Result<(), NoAnswer> {
+        if let Some((answers, number)) = self.waits.recorded() {
+            answers.answer(number, RecordedAnswer::Late);
+        }
         let runtime = self.to.runtime();
         if !runtime.has_lost_tokio() {
             let within = (self.after >= EXACT).then(|| (self.after / 16).min(EXPLAINED_MAX));
@@ -491,6 +527,35 @@ impl<A: Actor> UnderWay<A> {
         }
     }
 
+    /// Answers from a recording, and sends nothing, where a handler is replayed. Returns whether it
+    /// is.
+    #[cfg(feature = "testkit")]
+    #[cold]
+    fn replay(&mut self, answers: &Answers, message: &str) -> bool {
+        let Some(answer) = answers.next(&self.to.path().to_string(), message) else {
+            return false;
+        };
+        self.state = match answer {
+            RecordedAnswer::Reply(bytes) => {
+                AskState::Replayed(Some(Answer::Encoded(bytes.into_vec().into())))
+            }
+            RecordedAnswer::Failed(failure) => AskState::Replayed(Some(Answer::Failed(failure))),
+            RecordedAnswer::None => AskState::Replayed(None),
+            RecordedAnswer::Late => AskState::Late(Box::pin(std::future::ready(None))),
+        };
+        true
+    }
+
+    /// Has the answer recorded, which is encoded also where it comes from an actor of this node.
+    #[cold]
+    fn record(&mut self, answers: &Answers, envelope: &mut Envelope<A>) {
+        let message = envelope.message.name();
+        self.waits
+            .record(answers.ask(self.to.path().to_string(), message));
+        let reply = std::mem::replace(&mut envelope.reply, ReplyTo::Nobody);
+        envelope.reply = reply.strict(usize::MAX);
+    }
+
     #[inline]
     fn send(
         &mut self,
@@ -508,10 +573,18 @@ impl<A: Actor> UnderWay<A> {
             since: Instant::now(),
         });
         self.waits = Waits::new(chain.clone());
+        let answers = chain.as_ref().and_then(|chain| chain.answers().cloned());
         let mut envelope = Envelope {
             message,
             reply: to_asker(Asker { answerer, chain }),
         };
+        if let Some(answers) = answers {
+            #[cfg(feature = "testkit")]
+            if self.replay(&answers, name) {
+                return Ok(());
+            }
+            self.record(&answers, &mut envelope);
+        }
         if trace::is_on() {
             self.begin_span(name, &mut envelope.reply);
         }

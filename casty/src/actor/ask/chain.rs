@@ -34,6 +34,7 @@ use crate::{
     id::MemberId,
     infra::{concurrent::thread_local, sync::lock},
     message::codec,
+    recorder::answers::Answers,
     trace::Asking,
 };
 
@@ -72,6 +73,8 @@ pub(crate) struct Chain {
     abroad: OnceLock<Abroad>,
     /// What the first of them waits for, if it is here.
     awaited: Option<Awaited>,
+    /// Where the flight recorder keeps what the first of them asks.
+    answers: Option<Arc<Answers>>,
 }
 
 /// The target of an ask.
@@ -186,6 +189,7 @@ pub(crate) fn decoded(
             rest,
             abroad: OnceLock::new(),
             awaited: None,
+            answers: None,
         }))
     })
 }
@@ -194,6 +198,11 @@ impl Chain {
     /// Whether the first actor of it waits no more.
     pub(crate) fn is_over(&self) -> bool {
         self.over.load(Ordering::Relaxed)
+    }
+
+    /// Where the answer to the ask of the first actor is recorded, or comes from in a replay.
+    pub(crate) fn answers(&self) -> Option<&Arc<Answers>> {
+        self.answers.as_ref()
     }
 
     /// What the first actor of it waits for.
@@ -246,7 +255,8 @@ impl Chain {
         names
     }
 
-    fn name(&self) -> String {
+    /// The first actor of it.
+    pub(crate) fn name(&self) -> String {
         match &self.waiting {
             Waiting::Here(cell) => cell.path().to_string(),
             Waiting::Elsewhere((name, member, _)) => format!("{name}@{}", member.node),
@@ -258,11 +268,30 @@ impl Chain {
 pub(crate) struct Waits {
     chain: Option<Arc<Chain>>,
     span: Option<Box<Asking>>,
+    /// The number of the ask, if it is recorded.
+    recorded: Option<usize>,
 }
 
 impl Waits {
     pub(crate) fn new(chain: Option<Arc<Chain>>) -> Self {
-        Self { chain, span: None }
+        Self {
+            chain,
+            span: None,
+            recorded: None,
+        }
+    }
+
+    /// The answer is to be recorded under this number.
+    pub(crate) fn record(&mut self, number: Option<usize>) {
+        self.recorded = number;
+    }
+
+    /// Where the answer is to be recorded.
+    #[inline]
+    pub(crate) fn recorded(&self) -> Option<(&Answers, usize)> {
+        let number = self.recorded?;
+        let answers = self.chain.as_ref()?.answers()?;
+        Some((answers, number))
     }
 
     /// The ask has this place in a trace.
@@ -291,6 +320,8 @@ struct Handling {
     cause: RefCell<Option<Arc<Chain>>>,
     /// The message's place in a trace. Entered while the task is polled.
     span: RefCell<Option<Box<Span>>>,
+    /// Where the flight recorder keeps what its handler asks.
+    answers: RefCell<Option<Arc<Answers>>>,
 }
 
 impl Handling {
@@ -299,6 +330,7 @@ impl Handling {
             cell,
             cause: RefCell::new(None),
             span: RefCell::new(None),
+            answers: RefCell::new(None),
         }
     }
 
@@ -321,6 +353,7 @@ impl Handling {
             abroad: OnceLock::new(),
             rest: self.cause.borrow().clone(),
             awaited,
+            answers: self.answers.borrow().clone(),
         }
     }
 }
@@ -405,6 +438,12 @@ pub(crate) fn may_act() -> bool {
 /// The message handled from here on was asked by the last of `chain`.
 pub(crate) fn caused_by(chain: Option<Arc<Chain>>) {
     drop(with_asker(|asker| asker.cause.replace(chain)));
+}
+
+/// What is asked from here on, on this task, is recorded, or answered, there.
+#[cold]
+pub(crate) fn records(answers: Option<Arc<Answers>>) {
+    drop(with_asker(|asker| asker.answers.replace(answers)));
 }
 
 /// The message handled from here on, on this task, has this place in a trace.

@@ -1,6 +1,8 @@
 //! Messages that handlers of stored entities send. When they leave is the business of
 //! [`hold`](crate::actor::hold).
 
+use std::future::ready;
+
 use futures_util::{FutureExt, future::BoxFuture};
 
 use crate::{
@@ -43,6 +45,10 @@ pub(crate) fn send<A: Actor>(
     let Some(passage) = hold::passage() else {
         return to.send(envelope);
     };
+    if passage.swallows() {
+        panic::contained("a message", || drop(envelope));
+        return Box::pin(ready(Ok(())));
+    }
     let to = to.clone();
     Box::pin(async move {
         match passage.open().await {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::{
     actor::{
         ask::{chain::Chain, terms::Terms},
-        message::Reply,
+        message::{Reply, discard},
     },
     error::Failure,
     id::Epoch,
@@ -78,6 +78,7 @@ impl RemoteReply {
         let (path, correlation, epoch) = (&self.path, self.correlation, self.epoch);
         let encode = |out: &mut Vec<u8>| reply.encode(out);
         let sent = codec::with_scratch(encode, |payload| path.reply(correlation, epoch, payload));
+        discard(reply);
         if let Err(codec::EncodeError(reason)) = sent {
             path.fail(correlation, &Failure::Reply { reason });
         }

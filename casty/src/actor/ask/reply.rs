@@ -298,6 +298,14 @@ impl<R> ReplyTo<R> {
         matches!(self, Self::OnTerms(on_terms) if on_terms.1.is_for_active)
     }
 
+    /// See [`terms`](Self::terms).
+    pub(crate) fn own_terms(&self) -> Option<&Terms> {
+        match self {
+            Self::OnTerms(on_terms) => Some(&on_terms.1),
+            _ => None,
+        }
+    }
+
     /// What the asker wants besides an answer.
     pub(crate) fn terms(&mut self) -> Option<&mut Terms> {
         match self {
@@ -432,7 +440,9 @@ impl<R: Send + 'static> WayBack for ReplyTo<R> {
 
 fn encoded<R: Reply>(reply: R) -> RawAnswer {
     let mut payload = Vec::new();
-    match reply.encode(&mut payload) {
+    let written = reply.encode(&mut payload);
+    discard(reply);
+    match written {
         Ok(()) => RawAnswer::Encoded(payload.into()),
         Err(codec::EncodeError(reason)) => RawAnswer::Failed(Failure::Reply { reason }),
     }

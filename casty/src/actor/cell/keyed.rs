@@ -6,7 +6,10 @@
 //! no record, and is handled again when it is asked again.
 
 use crate::{
-    actor::{ask::terms::Terms, message::Reply},
+    actor::{
+        ask::terms::Terms,
+        message::{Reply, discard},
+    },
     error::{Failure, InvalidKey},
     infra::panic,
     message::{answer::RawAnswer, codec::EncodeError},
@@ -49,8 +52,12 @@ pub(super) fn remembered(key: String, message: &str, answer: Option<&RawAnswer>)
 /// A user's code encodes, which may panic.
 pub(super) fn encoded<R: Reply>(answer: R) -> RawAnswer {
     let mut bytes = Vec::new();
-    let encoded = panic::caught(|| answer.encode(&mut bytes))
-        .unwrap_or_else(|text| Err(EncodeError(format!("encoding it panicked: {text}"))));
+    let encoded = panic::caught(|| {
+        let written = answer.encode(&mut bytes);
+        discard(answer);
+        written
+    })
+    .unwrap_or_else(|text| Err(EncodeError(format!("encoding it panicked: {text}"))));
     match encoded {
         Ok(()) => RawAnswer::Encoded(bytes.into()),
         Err(EncodeError(reason)) => RawAnswer::Failed(Failure::Reply { reason }),

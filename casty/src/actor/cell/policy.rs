@@ -30,6 +30,8 @@ pub struct Policy {
     /// With more entities of the type active on a node, the ones used least recently are put to
     /// sleep.
     pub max_active: Option<usize>,
+    /// How many messages the flight recorder keeps of each entity. 0: it records none.
+    pub record: u32,
 }
 
 impl Policy {
@@ -45,6 +47,7 @@ impl Policy {
         children: Children::OneForOne,
         passivate_after: None,
         max_active: None,
+        record: 0,
     };
 
     pub(crate) const fn limits(&self) -> Limits {

@@ -42,7 +42,7 @@ use crate::{
             hooks::{guarded, guarded_now},
             leased::ActingLease,
             life::publish_started,
-            metered,
+            metered, recorded,
             settle::Settle,
             stored::stores,
             turn::Turn,
@@ -213,7 +213,12 @@ async fn drive<A: Actor>(cell: Arc<Cell<A>>, when_empty: WhenEmpty, rescued: Opt
                 }
                 flow
             }
-            Step::Signals(signals) => run.any().handle_signals(signals).await,
+            Step::Signals(signals) => {
+                if let Some(observers) = &run.observers {
+                    observers.state_changes();
+                }
+                run.any().handle_signals(signals).await
+            }
             Step::Settle => {
                 run.any().await_outputs().await;
                 ControlFlow::Continue(())
@@ -328,7 +333,10 @@ impl<A: Actor> Run<A> {
         } = self;
         let stopped = {
             let runtime = cell.runtime();
-            self.observers = runtime.observers.present();
+            self.observers = runtime.observers.present(const { A::POLICY.record > 0 });
+            if let Some(observing) = &mut self.observers {
+                observing.ring = recorded::ring(&*cell.host, cell.name(), A::POLICY.record);
+            }
             runtime.is_stopped()
         };
         if *when_empty == WhenEmpty::WaitsAlready {

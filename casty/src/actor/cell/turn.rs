@@ -192,7 +192,8 @@ impl<A: Actor> Run<A> {
         #[cfg(feature = "metrics")]
         let timed = self.uncounted.add(index, &*self.cell.host);
         let observed = self.observers.as_ref();
-        let observed = observed.and_then(|observers| self.begin_observed(observers, name, reply));
+        let observed =
+            observed.and_then(|observers| self.begin_observed(observers, message, reply));
         Begun {
             name,
             is_caused,
@@ -222,9 +223,13 @@ impl<A: Actor> Run<A> {
     fn begin_observed(
         &self,
         observers: &Observing,
-        name: &'static str,
+        message: &A::Message,
         reply: &ReplyTo<A::Reply>,
     ) -> Option<Instant> {
+        let name = message.name();
+        if let Some(ring) = &observers.ring {
+            self.begin_recorded(ring, message, reply);
+        }
         if trace::is_on()
             && let Some(relation) = reply.relation()
         {
@@ -241,6 +246,9 @@ impl<A: Actor> Run<A> {
         handled: &mut std::thread::Result<Handled<A>>,
     ) {
         self.check_state(handled);
+        if let Some(ring) = &observers.ring {
+            self.end_recorded(ring, handled);
+        }
         let panic = handled.as_ref().err().map(|panic| &**panic);
         if let Some(since) = begun.observed {
             observers.end(&*self.cell, begun.name, since, panic);

@@ -201,6 +201,7 @@ impl Rights {
             Read::Erase { kind, .. } => of(kind, |permit| permit.erases),
             Read::Log { .. }
             | Read::Snapshots { .. }
+            | Read::Record { .. }
             | Read::Overview
             | Read::Outbox
             | Read::Reminders { .. }

@@ -55,6 +55,12 @@ pub(crate) enum Read {
         /// The last entity that the reader has got to.
         after: Option<EntityId>,
     },
+    /// What the flight recorder of an entity's node is to do, or to tell.
+    Record {
+        kind: String,
+        id: EntityId,
+        order: RecordOrder,
+    },
     /// What the node counts and sees.
     Overview,
     /// What this node's entities have sent, and is not known to be taken.
@@ -81,6 +87,29 @@ pub(crate) enum Read {
         projection: ProjectionId,
         shards: Vec<(ShardId, u64)>,
     },
+}
+
+/// An order to the flight recorder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum RecordOrder {
+    /// Record it from now on, and keep so many messages.
+    Begin { turns: u32 },
+    /// Record it no more, unless its type says so.
+    End,
+    /// Tell what is recorded.
+    Tell,
+    /// Tell what was recorded when it failed last.
+    TellFailed,
+}
+
+/// What the flight recorder has of an entity.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RecorderLook {
+    /// How many messages it has, how many it keeps at least, and whether an operator asked for it.
+    /// `None`: it does not record the entity.
+    pub(crate) ring: Option<(u64, u64, bool)>,
+    /// What was to be told, as a file has it.
+    pub(crate) recording: Option<ByteBuf>,
 }
 
 /// A shard that a reader follows.
@@ -118,6 +147,7 @@ pub(crate) enum ReadAnswer {
     /// No records: there are no more.
     History(Vec<PastRecord>),
     Look(Box<EntityLook>),
+    Record(Box<RecorderLook>),
     /// Whether there was anything to erase.
     Erased(bool),
     Log(LogPage),

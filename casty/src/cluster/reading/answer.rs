@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
+use serde_bytes::ByteBuf;
 use tokio::time::{Instant, timeout};
 
 use super::{
@@ -17,8 +18,8 @@ use crate::{
         node::Node,
         peers::reads::{
             ActiveLook, EntityLook, Filter, GivenUpMessage, OutboxPage, PastBody, PastRecord,
-            PendingReminder, Read, ReadAnswer, ReminderPage, Rest, ShardEntities, WaitingReceiver,
-            Which,
+            PendingReminder, Read, ReadAnswer, RecordOrder, RecorderLook, ReminderPage, Rest,
+            ShardEntities, WaitingReceiver, Which,
         },
         region::AnyRegion,
     },
@@ -26,6 +27,7 @@ use crate::{
     id::{EntityId, ShardId},
     persistence::{Journal, Log, Page, Record, StoredEntity, store::Store},
     protocol::{map::ClusterMap, outbox::Receiver, reminders::ReminderKey},
+    recorder::rings::TURNS_MAX,
 };
 
 /// The most entities, and records, of one answer.
@@ -70,6 +72,7 @@ impl Answerer<'_> {
                 limit,
             } => self.history(&kind, &id, after, limit).await,
             Read::Look { kind, id } => self.look(&kind, &id),
+            Read::Record { kind, id, order } => self.record(&kind, &id, order),
             Read::Erase { kind, id } => self.erase(&kind, &id).await,
             Read::Overview => {
                 let hosted = self.regions.iter();
@@ -117,6 +120,47 @@ impl Answerer<'_> {
             moves: moves
                 .map(|(ago, moved)| (ago, moved.from, moved.to, moved.by_failover))
                 .collect(),
+        })))
+    }
+
+    fn record(
+        &self,
+        kind: &str,
+        id: &EntityId,
+        order: RecordOrder,
+    ) -> Result<ReadAnswer, StoredError> {
+        let region = self.region(kind)?;
+        id.check()?;
+        if region.look(id).is_none() {
+            return Ok(ReadAnswer::Elsewhere);
+        }
+        let (recorder, node) = (&self.runtime.recorder, &self.runtime.node);
+        let mut recording = None;
+        match order {
+            RecordOrder::Begin { turns } => {
+                if recorder.begin(kind, id, turns.clamp(1, TURNS_MAX)) {
+                    self.runtime.observers.observe_always();
+                }
+            }
+            RecordOrder::End => {
+                if recorder.end(kind, id) == Some(true) {
+                    self.runtime.observers.observe_no_more();
+                }
+            }
+            RecordOrder::Tell => {
+                let why = "it was asked for";
+                let found = recorder.recording(node, kind, id.as_str(), why);
+                recording = found.map(|found| found.to_bytes());
+            }
+            RecordOrder::TellFailed => {
+                let found = recorder.last_failed(kind, id.as_str());
+                recording = found.map(|found| found.to_bytes());
+            }
+        }
+        let ring = recorder.report(kind, id);
+        Ok(ReadAnswer::Record(Box::new(RecorderLook {
+            ring: ring.map(|it| (it.turns as u64, it.turns_max as u64, it.is_asked)),
+            recording: recording.map(ByteBuf::from),
         })))
     }
 

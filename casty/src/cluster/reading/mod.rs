@@ -12,5 +12,6 @@ mod logs;
 pub(crate) mod nodes;
 pub(crate) mod overview;
 pub(crate) mod reader;
+pub(crate) mod record;
 mod shard;
 pub(crate) mod why;

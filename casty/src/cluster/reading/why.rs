@@ -269,7 +269,7 @@ async fn look(nodes: &dyn Nodes, kind: &str, id: &EntityId) -> Result<WhyStep, S
 }
 
 /// The shard of an entity, and its owner.
-fn owner_of(
+pub(super) fn owner_of(
     map: &ClusterMap,
     kind: &str,
     id: &EntityId,

@@ -116,6 +116,10 @@ impl Reply for Answer {
     fn visit<V: ReplyVisitor>(self, visitor: V) -> V::Output {
         visitor.reply(self.0, private::reply::<i64>())
     }
+
+    fn encode(&self, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+        codec::encode(&self.0, out)
+    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]

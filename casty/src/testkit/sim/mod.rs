@@ -128,6 +128,19 @@ pub struct Sim {
 }
 
 impl Sim {
+    /// The same as [`replay`](crate::testkit::replay), by the wall clock of the recording.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    ///
+    /// # Panics
+    /// As [`replay`](crate::testkit::replay).
+    pub fn replay<E: crate::Entity>(
+        file: impl AsRef<std::path::Path>,
+    ) -> Result<super::Replayed, crate::recorder::RecordingError> {
+        super::replay::<E>(file)
+    }
+
     /// Creates a simulation over a network with default [`Conditions`].
     pub fn new(seed: u64) -> Self {
         Self::with_conditions(seed, Conditions::default())

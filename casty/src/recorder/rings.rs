@@ -1,0 +1,407 @@
+//! The recorder of a node: the rings of its entities, and what was kept of those that failed.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use super::{
+    recording::Recording,
+    ring::{Ring, SharedRing},
+};
+use crate::{
+    event::ActorPath,
+    id::{EntityId, NodeId},
+    infra::{sync::lock, wall_clock},
+};
+
+/// How many messages of an entity are kept where an operator does not say how many.
+pub(crate) const TURNS_DEFAULT: u32 = 256;
+
+/// How many messages of an entity are kept at most.
+pub(crate) const TURNS_MAX: u32 = 65_536;
+
+/// How many entities of a node are recorded. Of one more, the one whose last message is the oldest
+/// is forgotten.
+const RINGS_MAX: usize = 1024;
+
+/// How many bytes the rings of a node have, about.
+const BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// How many recordings of entities that failed a node keeps in memory.
+const FAILED_MAX: usize = 16;
+
+/// How many files of recordings a node leaves in its folder. Older ones are removed.
+pub(crate) const FILES_MAX: usize = 64;
+
+/// The flight recorder of a node.
+#[derive(Default)]
+pub(crate) struct Recorder {
+    /// How many entities an operator has asked for.
+    asked: AtomicUsize,
+    rings: Mutex<Rings>,
+    failed: Mutex<VecDeque<Arc<Recording>>>,
+    /// Where the recordings of entities that fail are written.
+    folder: Mutex<Option<PathBuf>>,
+}
+
+#[derive(Default)]
+struct Rings {
+    by_kind: HashMap<String, HashMap<EntityId, Kept>>,
+    count: usize,
+    /// Counts the looks at rings: greater is later.
+    looks: u64,
+}
+
+struct Kept {
+    ring: SharedRing,
+    looked: u64,
+    /// An operator has asked for it.
+    is_asked: bool,
+}
+
+/// Whether and how an entity is recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RingReport {
+    pub(crate) turns: usize,
+    pub(crate) turns_max: usize,
+    pub(crate) is_asked: bool,
+}
+
+impl Recorder {
+    /// Sets where the recordings of entities that fail are written.
+    pub(crate) fn set_folder(&self, folder: PathBuf) {
+        *lock(&self.folder) = Some(folder);
+    }
+
+    pub(crate) fn folder(&self) -> Option<PathBuf> {
+        lock(&self.folder).clone()
+    }
+
+    /// The ring of an entity that handles messages now, if it is recorded. `declared`: how many
+    /// messages its type says; 0: none.
+    pub(crate) fn ring(&self, kind: &str, id: &EntityId, declared: u32) -> Option<SharedRing> {
+        if declared == 0 && self.asked.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        let mut rings = lock(&self.rings);
+        rings.looks += 1;
+        let now = rings.looks;
+        if let Some(kept) = rings.get(kind, id) {
+            kept.looked = now;
+            return Some(kept.ring.clone());
+        }
+        (declared > 0).then(|| rings.add(kind, id, declared, false))
+    }
+
+    /// Records an entity from now on. Returns whether it is the first that was asked for.
+    pub(crate) fn begin(&self, kind: &str, id: &EntityId, turns: u32) -> bool {
+        let mut rings = lock(&self.rings);
+        match rings.get(kind, id) {
+            Some(kept) => {
+                lock(&kept.ring).set_turns_max(turns as usize);
+                if std::mem::replace(&mut kept.is_asked, true) {
+                    return false;
+                }
+            }
+            None => drop(rings.add(kind, id, turns, true)),
+        }
+        self.asked.fetch_add(1, Ordering::Relaxed) == 0
+    }
+
+    /// Records an entity no more, and forgets what is recorded, unless its type wants it. Returns
+    /// whether it was the last one that was asked for; `None`: it was not asked for.
+    pub(crate) fn end(&self, kind: &str, id: &EntityId) -> Option<bool> {
+        let mut rings = lock(&self.rings);
+        let kept = rings.get(kind, id)?;
+        if !kept.is_asked {
+            return None;
+        }
+        rings.remove(kind, id);
+        Some(self.asked.fetch_sub(1, Ordering::Relaxed) == 1)
+    }
+
+    pub(crate) fn report(&self, kind: &str, id: &EntityId) -> Option<RingReport> {
+        let mut rings = lock(&self.rings);
+        let kept = rings.get(kind, id)?;
+        let ring = lock(&kept.ring);
+        Some(RingReport {
+            turns: ring.turns(),
+            turns_max: ring.turns_max(),
+            is_asked: kept.is_asked,
+        })
+    }
+
+    /// What is recorded of an entity. `None`: nothing is.
+    pub(crate) fn recording(
+        &self,
+        node: &NodeId,
+        kind: &str,
+        id: &str,
+        why: &str,
+    ) -> Option<Recording> {
+        let ring = lock(&self.rings)
+            .get(kind, &EntityId::new(id))
+            .map(|kept| kept.ring.clone())?;
+        let sections = lock(&ring).sections();
+        (!sections.is_empty()).then(|| Recording {
+            casty: env!("CARGO_PKG_VERSION").to_owned(),
+            kind: kind.to_owned(),
+            id: id.to_owned(),
+            node: node.to_string(),
+            why: why.to_owned(),
+            written: now(),
+            sections,
+        })
+    }
+
+    /// An entity has failed: keeps what is recorded of it, if anything is.
+    #[cold]
+    pub(crate) fn failed(
+        &self,
+        node: &NodeId,
+        who: &ActorPath,
+        why: &str,
+    ) -> Option<Arc<Recording>> {
+        if lock(&self.rings).count == 0 {
+            return None;
+        }
+        let recording = Arc::new(self.recording(node, &who.kind, &who.id, why)?);
+        let mut failed = lock(&self.failed);
+        if failed.len() == FAILED_MAX {
+            failed.pop_front();
+        }
+        failed.push_back(recording.clone());
+        Some(recording)
+    }
+
+    /// What was kept when an entity failed last.
+    pub(crate) fn last_failed(&self, kind: &str, id: &str) -> Option<Arc<Recording>> {
+        let failed = lock(&self.failed);
+        let mut latest = failed.iter().rev();
+        latest.find(|it| it.kind == kind && it.id == id).cloned()
+    }
+
+    /// The rings have grown: forgets some, if they have grown too much.
+    pub(crate) fn check_room(&self) {
+        lock(&self.rings).make_room(BYTES_MAX);
+    }
+}
+
+impl Rings {
+    fn get(&mut self, kind: &str, id: &EntityId) -> Option<&mut Kept> {
+        self.by_kind.get_mut(kind)?.get_mut(id)
+    }
+
+    fn add(&mut self, kind: &str, id: &EntityId, turns: u32, is_asked: bool) -> SharedRing {
+        if self.count >= RINGS_MAX {
+            self.forget_oldest();
+        }
+        let ring = Arc::new(Mutex::new(Ring::new(turns as usize)));
+        let kept = Kept {
+            ring: ring.clone(),
+            looked: self.looks,
+            is_asked,
+        };
+        let of_kind = self.by_kind.entry(kind.to_owned()).or_default();
+        if of_kind.insert(id.clone(), kept).is_none() {
+            self.count += 1;
+        }
+        ring
+    }
+
+    fn remove(&mut self, kind: &str, id: &EntityId) {
+        let Some(of_kind) = self.by_kind.get_mut(kind) else {
+            return;
+        };
+        if of_kind.remove(id).is_some() {
+            self.count -= 1;
+        }
+        if of_kind.is_empty() {
+            self.by_kind.remove(kind);
+        }
+    }
+
+    /// Forgets the ring whose last message is the oldest, of those that no operator asked for.
+    fn forget_oldest(&mut self) {
+        let all = self.by_kind.iter();
+        let all = all.flat_map(|(kind, of)| of.iter().map(move |(id, kept)| (kind, id, kept)));
+        let oldest = all
+            .filter(|(.., kept)| !kept.is_asked)
+            .min_by_key(|(.., kept)| kept.looked);
+        if let Some((kind, id)) = oldest.map(|(kind, id, _)| (kind.clone(), id.clone())) {
+            self.remove(&kind, &id);
+        }
+    }
+
+    fn make_room(&mut self, bytes_max: usize) {
+        let all = self.by_kind.values().flat_map(HashMap::values);
+        let mut bytes: usize = all.map(|kept| lock(&kept.ring).bytes()).sum();
+        while bytes > bytes_max && self.count > 1 {
+            let before = self.count;
+            self.forget_oldest();
+            if self.count == before {
+                return;
+            }
+            let all = self.by_kind.values().flat_map(HashMap::values);
+            bytes = all.map(|kept| lock(&kept.ring).bytes()).sum();
+        }
+    }
+}
+
+/// Microseconds since the Unix epoch.
+pub(crate) fn now() -> u64 {
+    u64::try_from(wall_clock::since_epoch().as_micros()).unwrap_or(u64::MAX)
+}
+
+/// Writes the recording of an entity that has failed, under a name of its own, and removes what is
+/// too old. Returns the file.
+///
+/// # Errors
+/// As text: the folder cannot be made, or the file not be written.
+pub(crate) fn write_failed(folder: &Path, recording: &Recording) -> Result<PathBuf, String> {
+    let named = |error: std::io::Error| format!("`{}`: {error}", folder.display());
+    std::fs::create_dir_all(folder).map_err(named)?;
+    let plain = |text: &str| -> String {
+        let plain = |c: char| {
+            if c.is_ascii_alphanumeric() || "-_.".contains(c) {
+                c
+            } else {
+                '_'
+            }
+        };
+        text.chars().take(64).map(plain).collect()
+    };
+    let (kind, id) = (plain(&recording.kind), plain(&recording.id));
+    // Sorted by name they are sorted by time.
+    let file = folder.join(format!("{:020}-{kind}-{id}.casty", recording.written));
+    recording.write(&file).map_err(|error| error.to_string())?;
+    let mut files: Vec<PathBuf> = std::fs::read_dir(folder)
+        .map_err(named)?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.extension().is_some_and(|it| it == "casty"))
+        .collect();
+    files.sort_unstable();
+    let surplus = files.len().saturating_sub(FILES_MAX);
+    for old in &files[..surplus] {
+        std::fs::remove_file(old).map_err(named)?;
+    }
+    Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recorder::{
+        answers::Answers,
+        recording::{RecordedState, Section},
+    };
+
+    fn id(number: usize) -> EntityId {
+        EntityId::new(number.to_string())
+    }
+
+    #[test]
+    fn the_entity_whose_last_message_is_the_oldest_is_forgotten_first() {
+        let recorder = Recorder::default();
+        assert!(recorder.ring("T", &id(0), 0).is_none());
+        assert!(recorder.begin("T", &id(0), 4));
+        assert!(!recorder.begin("T", &id(0), 5), "it was asked for before");
+        for number in 1..RINGS_MAX {
+            assert!(recorder.ring("T", &id(number), 9).is_some());
+        }
+        // Used again, so that the next one is the oldest.
+        assert!(recorder.ring("T", &id(1), 9).is_some());
+        assert!(recorder.ring("U", &id(1), 9).is_some());
+        assert!(
+            recorder
+                .report("T", &id(0))
+                .is_some_and(|it| it.is_asked && it.turns_max == 5)
+        );
+        assert!(recorder.report("T", &id(1)).is_some());
+        assert_eq!(recorder.report("T", &id(2)), None);
+        assert_eq!(recorder.end("T", &id(1)), None, "no operator asked for it");
+        assert_eq!(recorder.end("T", &id(0)), Some(true));
+        assert!(recorder.ring("T", &id(0), 0).is_none());
+    }
+
+    #[test]
+    fn rings_that_are_too_large_together_are_forgotten() {
+        let recorder = Recorder::default();
+        for number in 0..4 {
+            let ring = recorder.ring("T", &id(number), 9).unwrap();
+            let state = RecordedState {
+                name: String::new(),
+                bytes: vec![0; 1000].into(),
+            };
+            let turn = serde_turn();
+            lock(&ring).begin(1, Some(Ok(state)), turn, Arc::new(Answers::recorded()));
+        }
+        lock(&recorder.rings).make_room(2500);
+        let left: Vec<_> = (0..4)
+            .filter(|&n| recorder.report("T", &id(n)).is_some())
+            .collect();
+        assert_eq!(left, [2, 3]);
+        // One is never too large.
+        lock(&recorder.rings).make_room(10);
+        assert!(recorder.report("T", &id(3)).is_some());
+    }
+
+    fn serde_turn() -> crate::recorder::RecordedTurn {
+        use crate::recorder::recording::{StateAfter, TurnOutcome};
+        crate::recorder::RecordedTurn {
+            at: 0,
+            took: 0,
+            caller: crate::message::caller::Caller::Local,
+            sender: None,
+            message: "m".to_owned(),
+            bytes: None,
+            due: None,
+            outcome: TurnOutcome::Running,
+            state: StateAfter::Unknown,
+            asks: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_folder_keeps_the_last_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path().join("made");
+        let section = Section {
+            state: Err("unknown".to_owned()),
+            turns: vec![serde_turn()],
+        };
+        let mut recording = Recording {
+            casty: String::new(),
+            kind: "a/T".to_owned(),
+            id: "../../x\0y".to_owned(),
+            node: String::new(),
+            why: String::new(),
+            written: 0,
+            sections: vec![section],
+        };
+        for written in 0..FILES_MAX as u64 + 3 {
+            recording.written = written;
+            let file = write_failed(&folder, &recording).unwrap();
+            assert_eq!(file.parent(), Some(folder.as_path()));
+            assert_eq!(Recording::read(&file).unwrap(), recording);
+        }
+        std::fs::write(folder.join("other"), "").unwrap();
+        let mut names: Vec<_> = std::fs::read_dir(&folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        assert_eq!(names.len(), FILES_MAX + 1);
+        assert!(
+            names[0].starts_with("00000000000000000003-a_T-.._.._x_y"),
+            "{names:?}"
+        );
+        let error = write_failed(&folder, &recording).unwrap_err();
+        assert!(error.contains("exists"), "{error}");
+    }
+}
