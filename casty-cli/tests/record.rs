@@ -75,7 +75,7 @@ async fn an_entity_is_recorded_read_and_replayed() {
     assert_eq!(
         lines[0],
         format!(
-            "record/gauge/a/b on node-1, 2 messages, by casty {}; written because too much",
+            "record/gauge/a/b on node-1, 2 messages, by casty {}; written because it failed: too much",
             env!("CARGO_PKG_VERSION")
         )
     );

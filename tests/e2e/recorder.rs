@@ -357,7 +357,7 @@ async fn a_failure_writes_a_file_where_that_is_asked_for() {
     assert!(name.ends_with("-recorder_basket-.._b.casty"), "{name}");
     assert_eq!(
         (recording.why.as_str(), recording.turns()),
-        ("on purpose", 2)
+        ("it failed: on purpose", 2)
     );
     assert_eq!(recording.node, "n1");
     // The next activation begins anew, and so does what is recorded of it.
@@ -407,7 +407,7 @@ fn one_entity_is_recorded_while_it_is_asked_for() {
     });
     assert_eq!(recording.turns(), 1);
     let why = recording.sections[0].why_not_replayed().unwrap();
-    assert!(why.contains("does not migrate"), "{why}");
+    assert!(why.contains("nor `record`"), "{why}");
     let again = replayed::<Plain>(&recording);
     assert_eq!(again.messages(), 0);
     assert!(again.difference().is_none());

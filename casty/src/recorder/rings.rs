@@ -170,7 +170,9 @@ impl Recorder {
         if lock(&self.rings).count == 0 {
             return None;
         }
-        let recording = Arc::new(self.recording(node, &who.kind, &who.id, why)?);
+        let why = format!("it failed: {why}");
+        let recording = self.recording(node, &who.kind, &who.id, &why)?;
+        let recording = Arc::new(recording);
         let mut failed = lock(&self.failed);
         if failed.len() == FAILED_MAX {
             failed.pop_front();

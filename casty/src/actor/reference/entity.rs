@@ -24,6 +24,9 @@ use crate::{
     message::codec::{DecodeError, EncodeError},
 };
 
+/// Why a state can be neither written nor read.
+const NO_WIRE_FORM: &str = "its type says neither `migrate` nor `record`, nor that it is stored";
+
 /// An actor that is addressed by type and id, and lives on the node that owns its shard.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not an entity",
@@ -51,14 +54,14 @@ pub trait Entity: Init<Address = EntityRef<Self>> {
     #[doc(hidden)]
     fn freeze(&self, out: &mut Vec<u8>) -> Result<&'static str, EncodeError> {
         let _ = out;
-        Err(EncodeError("it does not migrate".to_owned()))
+        Err(EncodeError(NO_WIRE_FORM.to_owned()))
     }
 
     /// The state that left another node.
     #[doc(hidden)]
     fn thaw(name: &str, state: &[u8]) -> Result<Self, DecodeError> {
         let _ = (name, state);
-        Err(DecodeError("it does not migrate".to_owned()))
+        Err(DecodeError(NO_WIRE_FORM.to_owned()))
     }
 
     /// Applies an event that was stored, of any version that this code knows.
