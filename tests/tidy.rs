@@ -236,6 +236,7 @@ const ONE_THING: &[(&[&str], &str)] = &[
             "actor/cell/admission.rs",
             "actor/cell/run.rs",
             "actor/cell/turn.rs",
+            "actor/cell/recorded.rs",
             "actor/cell/stored.rs",
             "actor/context/written.rs",
         ],

@@ -299,6 +299,10 @@ pub(crate) enum Operation {
         /// With --write: what was recorded when the entity failed last.
         #[arg(long, requires = "write")]
         failed: bool,
+
+        /// With --write: what is stored of the entity as well, to be read in a test by other code.
+        #[arg(long, requires = "write", conflicts_with = "failed")]
+        journal: bool,
     },
 
     /// Show a recording: a file that `casty record --write`, or a node whose entity failed, has

@@ -117,8 +117,10 @@ async fn run(arguments: &Arguments) -> Result<String, Failure> {
             stop,
             write,
             failed,
+            journal,
         } => {
             let order = record::Order {
+                journal: *journal,
                 entity,
                 messages: *messages,
                 stop: *stop,

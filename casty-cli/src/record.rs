@@ -17,6 +17,7 @@ pub(crate) struct Order<'a> {
     pub(crate) stop: bool,
     pub(crate) write: Option<&'a PathBuf>,
     pub(crate) failed: bool,
+    pub(crate) journal: bool,
 }
 
 /// Runs the operation. Returns the text to print.
@@ -30,10 +31,10 @@ pub(crate) async fn run(
     let (kind, id) = stored::path(admin, operation, order.entity).await?;
     let entity = stored::shown(order.entity);
     if let Some(file) = order.write {
-        let recording = if order.failed {
-            admin.failed_recording(kind, id).await
-        } else {
-            admin.recording(kind, id).await
+        let recording = match order {
+            Order { journal: true, .. } => admin.stored_recording(kind, id).await.map(Some),
+            Order { failed: true, .. } => admin.failed_recording(kind, id).await,
+            _ => admin.recording(kind, id).await,
         };
         let Some(recording) = recording.map_err(failed)? else {
             return Err(Failure::nothing_recorded(operation, order.failed));
@@ -74,11 +75,16 @@ fn write(
 ) -> Result<String, Failure> {
     let written = recording.write(file);
     written.map_err(|error| Failure::recording(operation, &error))?;
-    let report = json!({ "file": file, "messages": recording.turns() });
+    let (messages, records) = (recording.turns(), recording.records());
+    let report = json!({ "file": file, "messages": messages, "records": records });
     text::either(json, &report, |_| {
+        let records = if records == 0 {
+            String::new()
+        } else {
+            format!(" and {records} records of its journal")
+        };
         format!(
-            "{} messages are in `{file}`; `casty recording {file}` shows them\n",
-            recording.turns(),
+            "{messages} messages{records} are in `{file}`; `casty recording {file}` shows them\n",
             file = file.display()
         )
     })

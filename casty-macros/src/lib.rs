@@ -474,9 +474,10 @@ pub fn entity(options: TokenStream, item: TokenStream) -> TokenStream {
 /// spawned as `system.spawn(Door::from(Closed))`.
 ///
 /// Message functions, `#[init]`, hooks and options are those of [`macro@entity`], with two
-/// differences. An actor has no options `shards`, `passivate_after`, `max_active`, `migrate`, `record`,
-/// `durable`, `event_sourced`, `snapshot_every`, `retain`, `copies`, `copies_min` and `role`. With
-/// `on_failure = escalate`, an actor that fails stops, and the failure becomes one of its parent.
+/// differences. An actor has no options `shards`, `passivate_after`, `max_active`, `migrate`,
+/// `record`, `durable`, `event_sourced`, `snapshot_every`, `retain`, `copies`, `copies_min` and
+/// `role`. With `on_failure = escalate`, an actor that fails stops, and the failure becomes one of
+/// its parent.
 #[proc_macro_attribute]
 pub fn actor(options: TokenStream, item: TokenStream) -> TokenStream {
     behavior::derive(behavior::Kind::Actor, options.into(), item.into()).into()

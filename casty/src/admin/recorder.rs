@@ -98,6 +98,27 @@ impl Admin {
         Ok(record::tell(&nodes, &kind, &id, false).await?)
     }
 
+    /// The same for a stored entity, with what is stored of it: all records, and the last snapshot.
+    /// [`testkit::replay`](crate::recorder) reads them with the code of today, and compares the
+    /// state that they make with the snapshot. Without `record`, and without messages since
+    /// [`record`](Self::record), it has the journal alone.
+    ///
+    /// # Errors
+    /// As [`record`](Self::record); [`AdminError::Stored`] also if the entity's type is not stored,
+    /// or more than 128 MiB of records are.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub async fn stored_recording(
+        &self,
+        kind: impl Into<String>,
+        id: impl AsRef<str>,
+    ) -> Result<Recording, AdminError> {
+        let (kind, id) = (kind.into(), EntityId::new(id));
+        let nodes = self.nodes().await?;
+        Ok(record::tell_stored(&nodes, &kind, &id).await?)
+    }
+
     /// What the [flight recorder](crate::recorder) had of an entity when it failed last, as far as
     /// the node where it lives remembers. `None`: nothing.
     ///

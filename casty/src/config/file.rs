@@ -147,8 +147,7 @@ impl Given {
         let Some(key) = KEYS.iter().find(|key| key.variable() == name) else {
             // Others have such variables, too. One that is nearly a key is a mistake.
             let variables = KEYS.iter().map(Key::variable);
-            let is_near =
-                |it: &String| rest.len() > 4 && strsim::damerau_levenshtein(it, name) <= 2;
+            let is_near = |it: &String| rest.len() > 4 && distance(it, name, 2).is_some();
             if let Some(near) = variables.into_iter().find(is_near) {
                 problems.push(format!(
                     "the variable {name}: there is none; did you mean {near}?"
@@ -210,11 +209,19 @@ fn entity_section(
 /// What was probably meant, for the end of a message.
 pub(crate) fn nearest(name: &str, known: Vec<&str>) -> String {
     let known = known.into_iter().filter(|it| !it.is_empty());
-    let near = known
-        .map(|it| (strsim::damerau_levenshtein(it, name), it))
-        .filter(|(distance, it)| *distance <= 2.max(it.len() / 3))
-        .min();
+    let near = known.filter_map(|it| Some((distance(it, name, 2.max(it.len() / 3))?, it)));
+    let near = near.min();
     near.map_or_else(String::new, |(_, it)| format!("; did you mean `{it}`?"))
+}
+
+/// How many characters are different, if no more than `most` are. What is much longer or shorter is
+/// not compared: that would take memory for each pair of characters.
+fn distance(known: &str, name: &str, most: usize) -> Option<usize> {
+    if known.chars().count().abs_diff(name.chars().count()) > most {
+        return None;
+    }
+    let distance = strsim::osa_distance(known, name);
+    (distance <= most).then_some(distance)
 }
 
 /// A value of a file. `None`: it has another form.

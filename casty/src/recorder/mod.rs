@@ -1,5 +1,5 @@
-//! The flight recorder: the last messages of an entity, kept while it runs, read when it has failed,
-//! and replayed in a test.
+//! The flight recorder: the last messages of an entity, kept while it runs, read when it has
+//! failed, and replayed in a test.
 //!
 //! A recording has, of each message: when it came, from whom, its arguments, what became of it and
 //! what it replied, how long its handler took, what the handler asked of other actors with the
@@ -11,15 +11,14 @@
 //!
 //! - `#[entity(record = 256)]` records all entities of the type, at least the last 256 messages of
 //!   each. The state has to have a wire form, as for `migrate`;
-//! - `casty record Account/alice`, or [`Admin::record`](crate::admin::Admin::record), records one
-//!   entity from now on, on the node where it lives. If its type says neither `record`, nor
-//!   `migrate`, nor that it is stored, its state is not known: such a recording can be read, and not
-//!   be replayed.
+//! - `casty record Account/alice`, or `Admin::record`, records one entity from now on, on the node
+//!   where it lives. If its type says neither `record`, nor `migrate`, nor that it is stored, its
+//!   state is not known: such a recording can be read, and not be replayed.
 //!
 //! # What becomes of it
 //! When a recorded entity fails, what is recorded is kept: the last 16 of them in memory, where
-//! `casty record Account/alice --write FILE` finds them, and each as a file in the folder that
-//! [`SystemBuilder::recordings`](crate::SystemBuilder::recordings) names. An entity that is
+//! `casty record Account/alice --failed --write FILE` finds them, and each as a file in the folder
+//! that [`SystemBuilder::recordings`](crate::SystemBuilder::recordings) names. An entity that is
 //! quarantined has failed.
 //!
 //! # What it costs

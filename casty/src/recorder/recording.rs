@@ -12,6 +12,7 @@ use serde_bytes::ByteBuf;
 use super::value::Value;
 use crate::{
     error::Failure,
+    infra::wall_clock,
     message::{caller::Caller, codec},
 };
 
@@ -42,6 +43,18 @@ pub struct Recording {
     pub(crate) written: u64,
     /// Parts, each of which begins with a state. The oldest first.
     pub sections: Vec<Section>,
+    /// What is stored of the entity, if that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) journal: Option<RecordedJournal>,
+}
+
+/// What is stored of an entity, as its store has it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RecordedJournal {
+    /// The number of the last record that the snapshot contains, and the snapshot.
+    pub(crate) snapshot: Option<(u64, ByteBuf)>,
+    /// The records, each with its number. Empty: it is forgotten, or too large to be sent.
+    pub(crate) records: Vec<(u64, ByteBuf)>,
 }
 
 /// Messages of an entity, in order, and the state before the first of them.
@@ -234,6 +247,20 @@ pub enum RecordingError {
 }
 
 impl Recording {
+    /// One without messages.
+    pub(crate) fn empty(kind: &str, id: &str) -> Self {
+        Self {
+            casty: env!("CARGO_PKG_VERSION").to_owned(),
+            kind: kind.to_owned(),
+            id: id.to_owned(),
+            node: "no node".to_owned(),
+            why: "its journal was asked for".to_owned(),
+            written: now(),
+            sections: Vec::new(),
+            journal: None,
+        }
+    }
+
     /// Reads a file.
     ///
     /// # Errors
@@ -296,6 +323,11 @@ impl Recording {
         time(self.written)
     }
 
+    /// How many records of the entity's journal it has.
+    pub fn records(&self) -> usize {
+        self.journal.as_ref().map_or(0, |it| it.records.len())
+    }
+
     /// How many messages it has.
     pub fn turns(&self) -> usize {
         self.sections
@@ -349,6 +381,11 @@ impl RecordedTurn {
             _ => self.message.clone(),
         }
     }
+}
+
+/// Microseconds since the Unix epoch.
+pub(crate) fn now() -> u64 {
+    u64::try_from(wall_clock::since_epoch().as_micros()).unwrap_or(u64::MAX)
 }
 
 fn time(micros: u64) -> SystemTime {
@@ -439,6 +476,13 @@ impl fmt::Display for Recording {
                 }
             }
         }
+        if let Some(journal) = &self.journal {
+            write!(f, "\n{} records of its journal", journal.records.len())?;
+            match &journal.snapshot {
+                Some((seq, _)) => writeln!(f, ", and a snapshot as of record {seq}")?,
+                None => writeln!(f)?,
+            }
+        }
         Ok(())
     }
 }
@@ -486,6 +530,10 @@ mod tests {
                     turn("open", TurnOutcome::Panicked("on purpose".to_owned())),
                 ],
             }],
+            journal: Some(RecordedJournal {
+                snapshot: Some((1, ByteBuf::from([1, 2]))),
+                records: vec![(1, ByteBuf::new()), (2, ByteBuf::from([3]))],
+            }),
         }
     }
 
@@ -532,6 +580,8 @@ mod tests {
                 "      asks Account/bob `credit`: the target stopped before it handled the message",
                 "    2    +0.000000 s open from client/web: panics: on purpose after 1.5ms",
                 "      asks Account/bob `credit`: the target stopped before it handled the message",
+                "",
+                "2 records of its journal, and a snapshot as of record 1",
             ]
         );
     }

@@ -10,13 +10,13 @@ use std::{
 };
 
 use super::{
-    recording::Recording,
+    recording::{Recording, now},
     ring::{Ring, SharedRing},
 };
 use crate::{
     event::ActorPath,
     id::{EntityId, NodeId},
-    infra::{sync::lock, wall_clock},
+    infra::sync::lock,
 };
 
 /// How many messages of an entity are kept where an operator does not say how many.
@@ -51,13 +51,13 @@ pub(crate) struct Recorder {
 
 #[derive(Default)]
 struct Rings {
-    by_kind: HashMap<String, HashMap<EntityId, Kept>>,
+    by_kind: HashMap<String, HashMap<EntityId, Held>>,
     count: usize,
     /// Counts the looks at rings: greater is later.
     looks: u64,
 }
 
-struct Kept {
+struct Held {
     ring: SharedRing,
     looked: u64,
     /// An operator has asked for it.
@@ -156,6 +156,7 @@ impl Recorder {
             why: why.to_owned(),
             written: now(),
             sections,
+            journal: None,
         })
     }
 
@@ -195,7 +196,7 @@ impl Recorder {
 }
 
 impl Rings {
-    fn get(&mut self, kind: &str, id: &EntityId) -> Option<&mut Kept> {
+    fn get(&mut self, kind: &str, id: &EntityId) -> Option<&mut Held> {
         self.by_kind.get_mut(kind)?.get_mut(id)
     }
 
@@ -204,7 +205,7 @@ impl Rings {
             self.forget_oldest();
         }
         let ring = Arc::new(Mutex::new(Ring::new(turns as usize)));
-        let kept = Kept {
+        let kept = Held {
             ring: ring.clone(),
             looked: self.looks,
             is_asked,
@@ -253,11 +254,6 @@ impl Rings {
             bytes = all.map(|kept| lock(&kept.ring).bytes()).sum();
         }
     }
-}
-
-/// Microseconds since the Unix epoch.
-pub(crate) fn now() -> u64 {
-    u64::try_from(wall_clock::since_epoch().as_micros()).unwrap_or(u64::MAX)
 }
 
 /// Writes the recording of an entity that has failed, under a name of its own, and removes what is
@@ -385,6 +381,7 @@ mod tests {
             why: String::new(),
             written: 0,
             sections: vec![section],
+            journal: None,
         };
         for written in 0..FILES_MAX as u64 + 3 {
             recording.written = written;

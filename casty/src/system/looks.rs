@@ -42,8 +42,8 @@ impl ActorSystem {
         why::why(&*self.nodes(), kind, &EntityId::new(id)).await
     }
 
-    /// Has an entity recorded, as [`Admin::record`](crate::admin::Admin::record) does. `kind` is the
-    /// wire name of its type.
+    /// Has an entity recorded, as [`Admin::record`](crate::admin::Admin::record) does. `kind` is
+    /// the wire name of its type.
     ///
     /// # Errors
     /// [`StoredError::UnknownEntity`] where no member hosts the type, and
@@ -91,6 +91,23 @@ impl ActorSystem {
         id: impl AsRef<str>,
     ) -> Result<Option<Recording>, StoredError> {
         record::tell(&*self.nodes(), kind, &EntityId::new(id), false).await
+    }
+
+    /// What is recorded and stored of an entity, as
+    /// [`Admin::stored_recording`](crate::admin::Admin::stored_recording) gives it.
+    ///
+    /// # Errors
+    /// As [`record`](Self::record); [`StoredError::NotStored`] if its type is not stored, and
+    /// [`StoredError::Unusable`] if more than 128 MiB of records are.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub async fn stored_recording(
+        &self,
+        kind: &str,
+        id: impl AsRef<str>,
+    ) -> Result<Recording, StoredError> {
+        record::tell_stored(&*self.nodes(), kind, &EntityId::new(id)).await
     }
 
     /// What was recorded of an entity when it failed last, as

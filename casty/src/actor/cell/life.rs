@@ -15,7 +15,7 @@ use crate::{
             hooks::Hook,
             metered,
             policy::OnFailure,
-            recorded,
+            rings,
         },
         context::{activation_scope::ActivationScope, core::Transition},
         handle::{self, ChildEvent},
@@ -233,7 +233,7 @@ impl dyn AnyActivation + '_ {
         tracing::warn!(actor = %cell.path(), reason, "an actor failed");
         let runtime = cell.host().runtime();
         runtime.failures.add(cell.path(), reason);
-        recorded::failed(cell.host(), &cell.path(), reason);
+        rings::failed(cell.host(), &cell.path(), reason);
         metered::tally(cell.host(), Tally::Failed);
         cell.host().runtime().publish(|| Event::ActorFailed {
             who: cell.path(),

@@ -12,7 +12,7 @@
 //! | [`settle`], [`permission`] | when what a turn let out may leave, and how a run waits for that |
 //! | [`gate`], [`leased`] | whether the node holds a lease, and what becomes of a handler without |
 //! | [`life`], [`hooks`] | how an activation begins and ends, and what becomes of one that fails |
-//! | [`recorded`] | what the flight recorder keeps of a turn |
+//! | [`recorded`], [`rings`] | what the flight recorder keeps of a turn |
 //! | [`keyed`] | asks that are handled once, and their answers |
 //! | [`stored`] | what the handlers of a stored type have changed, and how it gets into the store |
 //! | [`erasure`] | how an entity is erased that an operator wants to be gone |
@@ -40,6 +40,7 @@ pub(crate) mod policy;
 mod present;
 pub(crate) mod recorded;
 pub(crate) mod report;
+mod rings;
 mod run;
 mod settle;
 mod signals;

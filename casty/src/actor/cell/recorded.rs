@@ -11,11 +11,9 @@ use crate::{
     actor::{
         Actor, Handled, Reply as _,
         ask::{chain, reply::ReplyTo},
-        cell::{host::Host, leased::CutShort, run::Run},
-        handle::CellName,
+        cell::{leased::CutShort, run::Run},
         message::{Message as _, stored_bytes},
     },
-    event::ActorPath,
     infra::{
         panic::{self, panic_text},
         sync::lock,
@@ -24,41 +22,10 @@ use crate::{
     persistence::sends::OnceTerms,
     recorder::{
         answers::Answers,
-        recording::{Noted, RecordedState, RecordedTurn, StateAfter, TurnOutcome},
+        recording::{Noted, RecordedState, RecordedTurn, StateAfter, TurnOutcome, now},
         ring::{Frozen, PART_BYTES_MAX, SharedRing},
-        rings::{now, write_failed},
     },
 };
-
-/// Where the messages of an actor are kept, if it is recorded. `declared`: how many its type says.
-#[cold]
-pub(super) fn ring(host: &dyn Host, name: &CellName, declared: u32) -> Option<SharedRing> {
-    match name {
-        CellName::Entity(id) => host.runtime().recorder.ring(host.kind(), id, declared),
-        CellName::Actor(_) => None,
-    }
-}
-
-/// An entity has failed: what is recorded of it is kept, and written where that is asked for.
-#[cold]
-pub(super) fn failed(host: &dyn Host, who: &ActorPath, why: &str) {
-    let runtime = host.runtime();
-    let Some(recording) = runtime.recorder.failed(&runtime.node, who, why) else {
-        return;
-    };
-    let Some(folder) = runtime.recorder.folder() else {
-        return;
-    };
-    let who = who.clone();
-    runtime.spawn_blocking(Box::new(move || match write_failed(&folder, &recording) {
-        Ok(file) => {
-            tracing::warn!(actor = %who, file = %file.display(), "a recording of an actor that failed is written");
-        }
-        Err(reason) => {
-            tracing::error!(actor = %who, reason, "the recording of an actor that failed cannot be written");
-        }
-    }));
-}
 
 /// Encodes something of a user's, whose code may panic.
 fn encoded(

@@ -42,7 +42,7 @@ use crate::{
             hooks::{guarded, guarded_now},
             leased::ActingLease,
             life::publish_started,
-            metered, recorded,
+            metered, rings,
             settle::Settle,
             stored::stores,
             turn::Turn,
@@ -335,7 +335,7 @@ impl<A: Actor> Run<A> {
             let runtime = cell.runtime();
             self.observers = runtime.observers.present(const { A::POLICY.record > 0 });
             if let Some(observing) = &mut self.observers {
-                observing.ring = recorded::ring(&*cell.host, cell.name(), A::POLICY.record);
+                observing.ring = rings::of(&*cell.host, cell.name(), A::POLICY.record);
             }
             runtime.is_stopped()
         };

@@ -100,6 +100,8 @@ pub(crate) enum RecordOrder {
     Tell,
     /// Tell what was recorded when it failed last.
     TellFailed,
+    /// Tell what is recorded, and the snapshot of what is stored.
+    TellStored,
 }
 
 /// What the flight recorder has of an entity.
@@ -110,6 +112,8 @@ pub(crate) struct RecorderLook {
     pub(crate) ring: Option<(u64, u64, bool)>,
     /// What was to be told, as a file has it.
     pub(crate) recording: Option<ByteBuf>,
+    /// The number of the last record that the snapshot contains, and the snapshot.
+    pub(crate) snapshot: Option<(u64, ByteBuf)>,
 }
 
 /// A shard that a reader follows.

@@ -72,7 +72,7 @@ impl Answerer<'_> {
                 limit,
             } => self.history(&kind, &id, after, limit).await,
             Read::Look { kind, id } => self.look(&kind, &id),
-            Read::Record { kind, id, order } => self.record(&kind, &id, order),
+            Read::Record { kind, id, order } => self.record(&kind, &id, order).await,
             Read::Erase { kind, id } => self.erase(&kind, &id).await,
             Read::Overview => {
                 let hosted = self.regions.iter();
@@ -123,7 +123,7 @@ impl Answerer<'_> {
         })))
     }
 
-    fn record(
+    async fn record(
         &self,
         kind: &str,
         id: &EntityId,
@@ -135,7 +135,7 @@ impl Answerer<'_> {
             return Ok(ReadAnswer::Elsewhere);
         }
         let (recorder, node) = (&self.runtime.recorder, &self.runtime.node);
-        let mut recording = None;
+        let (mut recording, mut snapshot) = (None, None);
         match order {
             RecordOrder::Begin { turns } => {
                 if recorder.begin(kind, id, turns.clamp(1, TURNS_MAX)) {
@@ -147,7 +147,7 @@ impl Answerer<'_> {
                     self.runtime.observers.observe_no_more();
                 }
             }
-            RecordOrder::Tell => {
+            RecordOrder::Tell | RecordOrder::TellStored => {
                 let why = "it was asked for";
                 let found = recorder.recording(node, kind, id.as_str(), why);
                 recording = found.map(|found| found.to_bytes());
@@ -157,10 +157,18 @@ impl Answerer<'_> {
                 recording = found.map(|found| found.to_bytes());
             }
         }
+        if order == RecordOrder::TellStored {
+            let (region, store) = self.store_of(kind)?;
+            let log = log(kind, region.shard(id));
+            let loading = store.journal().load(&log, id);
+            let loaded = in_time(self.patience(), loading).await?;
+            snapshot = loaded.map(|it| (it.seq, ByteBuf::from(it.body.to_vec())));
+        }
         let ring = recorder.report(kind, id);
         Ok(ReadAnswer::Record(Box::new(RecorderLook {
             ring: ring.map(|it| (it.turns as u64, it.turns_max as u64, it.is_asked)),
             recording: recording.map(ByteBuf::from),
+            snapshot,
         })))
     }
 

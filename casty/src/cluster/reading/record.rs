@@ -1,14 +1,22 @@
 //! Orders to the flight recorder of the node where an entity lives.
 
 use serde::Serialize;
+use serde_bytes::ByteBuf;
 
-use super::{nodes::Nodes, reader::of_owner, why::owner_of};
+use super::{
+    nodes::Nodes,
+    reader::{HistoryReader, of_owner},
+    why::owner_of,
+};
 use crate::{
-    cluster::peers::reads::{Read, ReadAnswer, RecordOrder, RecorderLook},
+    cluster::peers::reads::{PastBody, Read, ReadAnswer, RecordOrder, RecorderLook},
     error::StoredError,
     id::{EntityId, ShardId},
-    recorder::{Recording, rings::TURNS_DEFAULT},
+    recorder::{Recording, recording::RecordedJournal, rings::TURNS_DEFAULT},
 };
+
+/// How many bytes of records a recording has at most.
+const JOURNAL_BYTES_MAX: usize = 128 * 1024 * 1024;
 
 /// What the [flight recorder](crate::recorder) has of an entity, in numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -59,6 +67,43 @@ pub(crate) async fn tell(
         RecordOrder::Tell
     };
     let look = record(nodes, kind, id, order).await?;
+    opened(look)
+}
+
+/// What is recorded of an entity, and what is stored of it.
+pub(crate) async fn tell_stored(
+    nodes: &dyn Nodes,
+    kind: &str,
+    id: &EntityId,
+) -> Result<Recording, StoredError> {
+    let look = record(nodes, kind, id, RecordOrder::TellStored).await?;
+    let snapshot = look.snapshot.clone();
+    let recorded = opened(look)?;
+    let mut reader = HistoryReader::new(kind.to_owned(), id.clone());
+    let (mut records, mut bytes) = (Vec::new(), 0);
+    while let Some(page) = reader.next_page(nodes).await? {
+        for record in page {
+            let body = match record.body {
+                PastBody::Whole(body) => body,
+                PastBody::TooLarge(_) => ByteBuf::new(),
+            };
+            bytes += body.len();
+            records.push((record.seq, body));
+        }
+        if bytes > JOURNAL_BYTES_MAX {
+            let reason = format!(
+                "`{kind}/{id}` has more than {JOURNAL_BYTES_MAX} bytes of records, which is more \
+                 than a recording has"
+            );
+            return Err(StoredError::Unusable { reason });
+        }
+    }
+    let mut recording = recorded.unwrap_or_else(|| Recording::empty(kind, id.as_str()));
+    recording.journal = Some(RecordedJournal { snapshot, records });
+    Ok(recording)
+}
+
+fn opened(look: RecorderLook) -> Result<Option<Recording>, StoredError> {
     let opened = look.recording.map(|bytes| Recording::from_bytes(&bytes));
     opened
         .transpose()
