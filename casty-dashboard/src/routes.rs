@@ -17,6 +17,7 @@ use casty::{
     ActorSystem,
     admin::{AdminError, RecordReport, Why, WhyMove, WhyStep},
     error::StoredError,
+    recorder::Recording,
 };
 use futures_util::{Stream, StreamExt as _, stream};
 use serde::{Deserialize, Serialize};
@@ -37,6 +38,9 @@ const LISTED_MAX: usize = 200;
 
 /// How many records of an entity are shown: the last ones.
 const RECORDS_MAX: u64 = 20;
+
+/// How many lines of a recording are shown: the last ones.
+const LINES_MAX: usize = 60;
 
 /// How many pages of a list are read in search of one entity: the list has all entities whose ids
 /// begin with its id.
@@ -102,6 +106,7 @@ pub(crate) fn router_until<S: Clone + Send + Sync + 'static>(
     let questions = Router::new()
         .route("/api/entities", get(entities))
         .route("/api/why", get(why))
+        .route("/api/recording", get(recording))
         .route("/api/shards", get(shards))
         .route("/metrics", get(metrics))
         .layer(middleware::from_fn_with_state(page.clone(), in_turn));
@@ -276,6 +281,8 @@ struct Explained {
     end: String,
     /// The last records of the first entity, the latest first.
     records: Vec<String>,
+    /// What the flight recorder has of the first entity, if it records it: the last lines.
+    recorded: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -313,11 +320,52 @@ async fn why(
 ) -> Result<Json<Explained>, Refused> {
     let Why { steps, end, .. } = page.node.why(&kind, &id).await?;
     let records = records(&page.node, &kind, &id).await;
+    // An entity that no node owns has no recording.
+    let recorded = page.node.recording(&kind, &id).await.unwrap_or_default();
     Ok(Json(Explained {
+        recorded: recorded.as_ref().map(last_lines),
         steps: steps.into_iter().map(StepRow::from).collect(),
         end: end.to_string(),
         records: records.unwrap_or_else(|error| vec![error.to_string()]),
     }))
+}
+
+/// The last messages of a recording, as text.
+fn last_lines(recording: &Recording) -> String {
+    let text = recording.to_string();
+    let lines: Vec<_> = text.lines().collect();
+    let surplus = lines.len().saturating_sub(LINES_MAX);
+    lines[surplus..].join("\n")
+}
+
+#[derive(Deserialize)]
+struct RecordingQuery {
+    kind: String,
+    id: String,
+    failed: Option<String>,
+}
+
+/// A recording as a file.
+async fn recording(
+    State(page): State<Page>,
+    Query(RecordingQuery { kind, id, failed }): Query<RecordingQuery>,
+) -> Result<Response, Refused> {
+    let found = match failed {
+        Some(_) => page.node.failed_recording(&kind, &id).await?,
+        None => page.node.recording(&kind, &id).await?,
+    };
+    let Some(recording) = found else {
+        let reason = "nothing is recorded of it, or its node has forgotten that";
+        return Err(Refused(StatusCode::NOT_FOUND, reason.to_owned()));
+    };
+    let headers = [
+        (header::CONTENT_TYPE, "application/octet-stream"),
+        (
+            header::CONTENT_DISPOSITION,
+            "attachment; filename=\"recording.casty\"",
+        ),
+    ];
+    Ok((headers, recording.to_bytes()).into_response())
 }
 
 /// The last records of an entity, the latest first. None if nothing is stored of it.

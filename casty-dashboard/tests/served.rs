@@ -223,6 +223,25 @@ async fn an_entity_is_listed_opened_and_explained() {
     assert_eq!(records.len(), 20, "{purse}");
     assert_eq!(records[0], "30. filled {\"cents\":30}");
     assert_eq!(purse["end"], "It waits for no other actor.");
+    assert_eq!(purse["recorded"], Value::Null);
+    let recording = "/api/recording?kind=served/purse&id=ann";
+    let nothing = get(&dashboard, recording).await;
+    assert_eq!(nothing.status, 404, "{nothing:?}");
+    assert!(nothing.body.contains("nothing is recorded"), "{nothing:?}");
+    node.record("served/purse", "ann", Some(100)).await.unwrap();
+    for cents in 1..=80 {
+        soon("it is put in", node.entity::<Purse>("ann").put(cents))
+            .await
+            .unwrap();
+    }
+    let purse = get(&dashboard, "/api/why?kind=served/purse&id=ann")
+        .await
+        .json();
+    let recorded: Vec<_> = purse["recorded"].as_str().unwrap().lines().collect();
+    assert_eq!(recorded.len(), 60, "{purse}");
+    assert!(recorded[59].contains("put {cents: 80}: replies"), "{purse}");
+    let failed = get(&dashboard, &format!("{recording}&failed=1")).await;
+    assert_eq!(failed.status, 404, "{failed:?}");
     let path = "/api/why?kind=served/clerk&id=a/b%20%26%3Cc%3E";
     let works = async {
         loop {
@@ -258,7 +277,7 @@ async fn an_entity_is_listed_opened_and_explained() {
     assert!(
         metrics
             .body
-            .contains("casty_messages_handled_total{entity=\"served/purse\",message=\"put\"} 31")
+            .contains("casty_messages_handled_total{entity=\"served/purse\",message=\"put\"} 111")
     );
     assert!(metrics.head.contains("application/openmetrics-text"));
     pass.0.close();

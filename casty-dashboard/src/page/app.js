@@ -272,7 +272,18 @@ async function open(kind, id) {
     const history = why.records.length
       ? [element("h3", "Last records"), element("ol", why.records.map((it) => element("li", it)))]
       : [];
-    article.replaceChildren(...steps, element("p", why.end), ...history);
+    const file = (failed) => `api/recording?${new URLSearchParams(failed ? { kind, id, failed } : { kind, id })}`;
+    const recorded = why.recorded
+      ? [
+          element("h3", "Recorded"),
+          element("pre", why.recorded),
+          element("p", element("a", "the recording as a file", { href: file(), download: "recording.casty" })),
+        ]
+      : [];
+    const failed = why.steps[0]?.failure
+      ? [element("p", element("a", "what was recorded when it failed", { href: file("1"), download: "failed.casty" }))]
+      : [];
+    article.replaceChildren(...steps, element("p", why.end), ...history, ...recorded, ...failed);
   } catch (error) {
     if (!isLatest()) return;
     article.replaceChildren(element("h3", `${kind}/${id}`), element("p", error.message, { class: "bad" }));

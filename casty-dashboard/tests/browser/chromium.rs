@@ -183,9 +183,13 @@ impl Tab<'_> {
         self.browser.call(Some(&session), method, parameters).await
     }
 
-    /// The value of an expression.
+    /// The value of an expression, or of what it promises.
     pub(crate) async fn value(&mut self, expression: &str) -> Value {
-        let evaluate = json!({ "expression": expression, "returnByValue": true });
+        let evaluate = json!({
+            "expression": expression,
+            "returnByValue": true,
+            "awaitPromise": true,
+        });
         let evaluated = self.call("Runtime.evaluate", evaluate).await;
         let exception = &evaluated["exceptionDetails"];
         assert!(exception.is_null(), "{expression}: {exception}");

@@ -36,7 +36,7 @@ struct Purse {
     cents: u64,
 }
 
-#[entity(name = "browser/purse", event_sourced, shards = 8)]
+#[entity(name = "browser/purse", event_sourced, record = 16, shards = 8)]
 impl Purse {
     #[message]
     fn put(&self, cents: u64) -> Effect<Self, u64> {
@@ -190,6 +190,18 @@ async fn entities_are_searched_listed_and_opened() {
         .await;
     let first = tab.value("document.querySelector('#entity ol li').innerText");
     assert_eq!(first.await, json!("3. filled {\"cents\":3}"));
+    let recorded = tab.value("document.querySelector('#entity pre').innerText");
+    let recorded = recorded.await.as_str().unwrap().to_owned();
+    assert!(
+        recorded.contains("put {cents: 3}: replies 6 after"),
+        "{recorded}"
+    );
+    let file = tab.value(
+        "(async () => { const link = document.querySelector('#entity a[download]'); \
+         const file = await (await fetch(link.href)).arrayBuffer(); \
+         return new TextDecoder().decode(file.slice(0, 7)); })()",
+    );
+    assert_eq!(file.await, json!("casty r"));
     // An address leads to the same.
     let id = "document.querySelector('#entity h3').innerText";
     assert_eq!(tab.value(id).await, json!("browser/purse/ann"));
