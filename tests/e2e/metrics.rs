@@ -119,6 +119,50 @@ async fn what_happens_to_entities_is_counted() {
     node.shutdown().await.unwrap();
 }
 
+/// Goes along when its shard moves.
+#[message]
+#[derive(Default)]
+struct Bag {
+    letters: String,
+}
+
+#[entity(name = "metrics/bag", shards = 16, migrate)]
+impl Bag {
+    #[message]
+    fn put(&mut self, letter: char) -> usize {
+        self.letters.push(letter);
+        self.letters.len()
+    }
+}
+
+#[tokio::test]
+async fn moves_and_asks_are_timed() {
+    let node = |name: &str| ActorSystem::builder("metrics-moves").node_id(name);
+    let first = node("n1").start().await.unwrap();
+    soon("it is up", first.wait_for(1)).await.unwrap();
+    for id in 0..64 {
+        let put = first.entity::<Bag>(id.to_string()).put('x').await;
+        assert_eq!(put, Ok(1));
+    }
+    let of = |name: &str| {
+        let name = format!("{name}{{entity=\"metrics/bag\"}}");
+        figures(&first.metrics()).get(&name).copied()
+    };
+    assert!(of("casty_ask_duration_seconds_count") >= Some(1.0));
+    assert_eq!(of("casty_shard_move_duration_seconds_count"), Some(0.0));
+    let second = node("n2").seeds([first.address()]).start().await.unwrap();
+    let moved = async {
+        while of("casty_shard_move_duration_seconds_count") < Some(1.0)
+            || of("casty_shard_move_bytes_total") < Some(1.0)
+        {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    soon("shards move", moved).await;
+    second.shutdown().await.unwrap();
+    first.shutdown().await.unwrap();
+}
+
 #[tokio::test]
 async fn no_figure_has_the_id_of_an_entity_and_the_documents_have_all_names() {
     casty_tests::log();

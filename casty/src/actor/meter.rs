@@ -36,6 +36,10 @@ pub(crate) struct TypeMeter {
     names: &'static [&'static str],
     parts: Box<[Part]>,
     hot: Mutex<HotEntities>,
+    /// How long shards took that this node has given to others.
+    pub(crate) moves: Histogram,
+    /// The bytes of states that went along.
+    pub(crate) moved_bytes: AtomicU64,
 }
 
 /// The counts of some threads, in cache lines of their own.
@@ -68,6 +72,8 @@ impl TypeMeter {
             names,
             parts: (0..PARTS).map(part).collect(),
             hot: Mutex::default(),
+            moves: Histogram::default(),
+            moved_bytes: AtomicU64::new(0),
         }
     }
 

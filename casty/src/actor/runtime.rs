@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 #[cfg(feature = "metrics")]
-use crate::infra::pulse::Pulse;
+use crate::{actor::ask::durations::AskDurations, infra::pulse::Pulse};
 use crate::{
     actor::{
         ask::{
@@ -110,6 +110,8 @@ pub struct Runtime {
     upkeep: TimerThread,
     #[cfg(feature = "metrics")]
     pub(crate) pulse: Arc<Pulse>,
+    #[cfg(feature = "metrics")]
+    pub(crate) asks: AskDurations,
     stopped: AtomicBool,
     /// The tokio runtime has ended, and with it all that this system does.
     lost_tokio: AtomicBool,
@@ -167,6 +169,8 @@ impl Runtime {
             upkeep,
             #[cfg(feature = "metrics")]
             pulse,
+            #[cfg(feature = "metrics")]
+            asks: AskDurations::default(),
             stopped: AtomicBool::new(false),
             lost_tokio: AtomicBool::new(false),
             actors: Mutex::default(),

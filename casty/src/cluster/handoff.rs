@@ -1,5 +1,7 @@
 //! Handoff: this node gives up shards that the map moves elsewhere.
 
+#[cfg(feature = "metrics")]
+use std::sync::atomic::Ordering;
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
@@ -106,6 +108,8 @@ async fn release(
     region: Arc<dyn AnyRegion>,
     draining: Vec<Draining>,
 ) {
+    #[cfg(feature = "metrics")]
+    let begun = Instant::now();
     let session = &membership.contact.tenure.session;
     let mut draining: FuturesUnordered<Draining> = draining.into_iter().collect();
     let (mut waiting, mut sending) = (VecDeque::new(), FuturesUnordered::new());
@@ -141,7 +145,13 @@ async fn release(
         for (shard, _) in &gone {
             node.kept_shards.forget(region.name(), *shard);
         }
+        #[cfg(feature = "metrics")]
+        let count = gone.len();
         give_up(&membership, region.name(), gone, kept).await;
+        #[cfg(feature = "metrics")]
+        for _ in 0..count {
+            region.meter().moves.add(begun.elapsed());
+        }
     }
 }
 
@@ -247,6 +257,8 @@ async fn send_parcel(
     let (mut first, pace) = (true, Throttle::default());
     for part in parts(parcel) {
         let _turn = pace.turn().await;
+        #[cfg(feature = "metrics")]
+        let bytes: usize = part.iter().map(Piece::len).sum();
         let call = Call::Receive {
             kind: region.name().to_owned(),
             shard,
@@ -255,6 +267,11 @@ async fn send_parcel(
             part,
         };
         first = false;
+        #[cfg(feature = "metrics")]
+        region
+            .meter()
+            .moved_bytes
+            .fetch_add(bytes as u64, Ordering::Relaxed);
         send_part(node, region.name(), (shard, epoch), call).await?;
     }
     Ok(())

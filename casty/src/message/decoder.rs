@@ -439,8 +439,12 @@ impl<'de> Deserializer<'de> for &mut Decoder<'de> {
         self.stringy(visitor)
     }
 
+    /// Fields and variants are named, by texts alone: what reads messages in place knows no other.
     fn deserialize_identifier<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
-        self.stringy(visitor)
+        match self.token()? {
+            Token::Text(text) => visit_text(text, visitor),
+            token => Err(unexpected(token, &visitor)),
+        }
     }
 
     forward_to_deserialize_any! {

@@ -4,7 +4,7 @@
 use std::{
     collections::HashMap,
     fmt,
-    sync::{Arc, Weak},
+    sync::{Arc, Weak, atomic::Ordering},
     time::Duration,
 };
 
@@ -264,6 +264,19 @@ fn of_type(figures: &mut Figures, region: &dyn AnyRegion) {
         vec![entity()],
         Figure::Durations(meter.durations()),
     );
+    figures.add(
+        "casty_shard_move_duration_seconds",
+        "How long the shards took that this node has given to others, from when their entities were to stop to when the next owner was decided.",
+        Kind::Histogram,
+        vec![entity()],
+        Figure::Durations(meter.moves.read()),
+    );
+    figures.count(
+        "casty_shard_move_bytes",
+        "Bytes of states that went along with these shards.",
+        vec![entity()],
+        meter.moved_bytes.load(Ordering::Relaxed),
+    );
     figures.gauge(
         "casty_entities_active",
         "Entities that are active on this node.",
@@ -297,6 +310,15 @@ fn of_runtime(figures: &mut Figures, runtime: &Runtime) {
     for (name, help, delays) in delays {
         let delays = Figure::Durations(delays.read());
         figures.add(name, help, Kind::Histogram, Vec::new(), delays);
+    }
+    for (kind, durations) in runtime.asks.read() {
+        figures.add(
+            "casty_ask_duration_seconds",
+            "How long asks of this process waited for an answer, by the type of what was asked: one of 64 is measured.",
+            Kind::Histogram,
+            vec![("entity", kind)],
+            Figure::Durations(durations),
+        );
     }
 }
 
@@ -457,6 +479,13 @@ fn of_map(figures: &mut Figures, map: &ClusterMap) {
         );
     }
     for (kind, table) in &map.kinds {
+        let moving = table.iter().filter(|home| home.moving.is_some());
+        figures.gauge(
+            "casty_shards_moving",
+            "Shards of the cluster that move to another node now.",
+            vec![("entity", kind.clone())],
+            size(moving.count()),
+        );
         let unowned = table.iter().filter(|home| home.owner.is_none());
         figures.gauge(
             "casty_shards_unowned",

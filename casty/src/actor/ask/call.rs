@@ -13,6 +13,8 @@ use std::{
 use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
+#[cfg(feature = "metrics")]
+use crate::actor::ask::durations;
 use crate::{
     actor::{
         Actor, Address, Envelope, Message as _, Rejected, Reply, ReplyCodec,
@@ -455,6 +457,11 @@ impl<A: Actor> UnderWay<A> {
                         return Poll::Pending;
                     };
                     self.state = AskState::Done;
+                    #[cfg(feature = "metrics")]
+                    if let Some(since) = self.waits.timed {
+                        let (asks, kind) = (&self.to.runtime().asks, self.to.path().kind);
+                        asks.took(kind, since.elapsed());
+                    }
                     return Poll::Ready(match outcome {
                         Arrival::Answer(answer) => {
                             if let Some((answers, number)) = self.waits.recorded() {
@@ -573,6 +580,10 @@ impl<A: Actor> UnderWay<A> {
             since: Instant::now(),
         });
         self.waits = Waits::new(chain.clone());
+        #[cfg(feature = "metrics")]
+        if durations::is_sampled() {
+            self.waits.timed = Some(Instant::now());
+        }
         let answers = chain.as_ref().and_then(|chain| chain.answers().cloned());
         let mut envelope = Envelope {
             message,

@@ -270,6 +270,9 @@ pub(crate) struct Waits {
     span: Option<Box<Asking>>,
     /// The number of the ask, if it is recorded.
     recorded: Option<usize>,
+    /// When it was sent, if it is timed.
+    #[cfg(feature = "metrics")]
+    pub(crate) timed: Option<Instant>,
 }
 
 impl Waits {
@@ -278,6 +281,8 @@ impl Waits {
             chain,
             span: None,
             recorded: None,
+            #[cfg(feature = "metrics")]
+            timed: None,
         }
     }
 

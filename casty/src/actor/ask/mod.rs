@@ -6,6 +6,8 @@ pub(crate) mod any_call;
 pub(crate) mod call;
 pub(crate) mod chain;
 pub(crate) mod deadlines;
+#[cfg(feature = "metrics")]
+pub(crate) mod durations;
 pub(crate) mod held;
 pub(crate) mod if_active;
 pub(crate) mod keyed;

@@ -36,6 +36,14 @@ pub(crate) struct Piece {
     bytes: Bytes,
 }
 
+impl Piece {
+    /// How many bytes of the state, and of its luggage, it has.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+}
+
 impl Frozen {
     fn bytes(&self) -> usize {
         self.state.len() + self.luggage.len()
