@@ -32,6 +32,12 @@ pub enum StartError {
     /// The collector's address is none, or a variable of the environment cannot be read.
     #[error("the exporter of traces cannot be made: {0}")]
     Exporter(String),
+    /// The collector is asked for by `https`.
+    #[error(
+        "the collector `{0}` is asked for by TLS, and casty-otel sends traces by HTTP alone: give the \
+         address of a collector on this host, or make a layer with an exporter of your own"
+    )]
+    Encrypted(String),
     /// A share is a number from 0 to 1.
     #[error("{0} is no share of traces: that is a number from 0 to 1")]
     Ratio(f64),
@@ -106,6 +112,13 @@ impl Otlp {
         if !(0.0..=1.0).contains(&self.ratio) {
             return Err(StartError::Ratio(self.ratio));
         }
+        // The variables that the exporter reads, the one first that it prefers.
+        let given = self.endpoint.clone();
+        let given = given.or_else(|| std::env::var("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT").ok());
+        let given = given.or_else(|| std::env::var("OTEL_EXPORTER_OTLP_ENDPOINT").ok());
+        if let Some(endpoint) = given.filter(|it| is_encrypted(it)) {
+            return Err(StartError::Encrypted(endpoint));
+        }
         let handle = Handle::try_current().map_err(|_| StartError::NoRuntime)?;
         let mut exporter = SpanExporter::builder()
             .with_http()
@@ -144,6 +157,12 @@ impl Otlp {
         install()?;
         Ok(Traces { provider, trouble })
     }
+}
+
+/// Whether the collector would be reached by TLS, which the client of this crate does not speak.
+fn is_encrypted(endpoint: &str) -> bool {
+    let scheme = endpoint.trim_start().split_once("://");
+    scheme.is_some_and(|(scheme, _)| scheme.eq_ignore_ascii_case("https"))
 }
 
 /// The running export of traces. It goes on for as long as there is its [layer](Self::layer), also
@@ -194,3 +213,18 @@ impl fmt::Debug for Traces {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the last spans were not sent: {0}")]
 pub struct ShutdownError(String);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_collector_behind_tls_is_refused_at_the_start() {
+        for endpoint in ["https://collector:4318", "HTTPS://collector"] {
+            let started = Otlp::new("shop").endpoint(endpoint).start();
+            let error = started.expect_err("it is refused");
+            assert!(matches!(error, StartError::Encrypted(_)), "{error}");
+        }
+        assert!(!is_encrypted("http://127.0.0.1:4318/https://"));
+    }
+}
