@@ -94,7 +94,27 @@ fn write(
 pub(crate) fn show(operation: &Operation, file: &Path, json: bool) -> Result<String, Failure> {
     let recording = Recording::read(file);
     let recording = recording.map_err(|error| Failure::recording(operation, &error))?;
-    text::either(json, &recording, |recording| {
+    let turns = recording.sections.iter().flat_map(|section| &section.turns);
+    let messages = turns.map(|turn| {
+        json!({
+            "message": turn.shown(),
+            "sender": turn.sender,
+            "caller": turn.caller.to_string(),
+            "took": turn.took(),
+            "outcome": turn.outcome(),
+            "state": turn.state(),
+        })
+    });
+    let report = json!({
+        "kind": recording.kind,
+        "id": recording.id,
+        "node": recording.node,
+        "why": recording.why,
+        "casty": recording.casty,
+        "messages": messages.collect::<Vec<_>>(),
+        "records": recording.records(),
+    });
+    text::either(json, &report, |_| {
         let lines = recording.to_string();
         let lines = lines.lines().map(|line| stored::shown(line) + "\n");
         lines.collect()

@@ -4,14 +4,14 @@
 use std::collections::VecDeque;
 use std::sync::Mutex;
 
-use super::recording::{RecordedAnswer, RecordedAsk};
+use super::recording::{Noted, RecordedAnswer, RecordedAsk};
 use crate::infra::sync::lock;
 
 /// How many asks of one handler are recorded.
 const ASKS_MAX: usize = 1024;
 
-/// An answer with more bytes is left out.
-const ANSWER_BYTES_MAX: usize = 256 * 1024;
+/// Answers to one handler that have more bytes together are left out.
+const ANSWERS_BYTES_MAX: usize = 256 * 1024;
 
 /// The asks of one handler.
 pub(crate) enum Answers {
@@ -32,27 +32,36 @@ impl Answers {
         Self::Recorded(Mutex::default())
     }
 
-    /// Something is asked. Returns the number under which the answer is to come.
-    pub(crate) fn ask(&self, to: String, message: &str) -> Option<usize> {
+    /// Something is asked. Returns the number under which the answer is to come. `None`: too much
+    /// was asked before.
+    pub(crate) fn ask(&self, ask: RecordedAsk) -> Option<usize> {
         let mut asks = lock(self.recorded_asks()?);
         let number = asks.len();
-        if number == ASKS_MAX {
+        if number > ASKS_MAX {
             return None;
         }
-        asks.push(RecordedAsk {
-            to,
-            message: message.to_owned(),
-            answer: RecordedAnswer::None,
-        });
-        Some(number)
+        let answer = if number == ASKS_MAX {
+            RecordedAnswer::LeftOut
+        } else {
+            ask.answer
+        };
+        asks.push(RecordedAsk { answer, ..ask });
+        (number < ASKS_MAX).then_some(number)
     }
 
     pub(crate) fn answer(&self, number: usize, answer: RecordedAnswer) {
-        if let Some(asks) = self.recorded_asks()
-            && answer_bytes(&answer) <= ANSWER_BYTES_MAX
-            && let Some(ask) = lock(asks).get_mut(number)
-        {
-            ask.answer = answer;
+        let Some(asks) = self.recorded_asks() else {
+            return;
+        };
+        let mut asks = lock(asks);
+        let before: usize = asks.iter().map(|ask| answer_bytes(&ask.answer)).sum();
+        let fits = before + answer_bytes(&answer) <= ANSWERS_BYTES_MAX;
+        if let Some(ask) = asks.get_mut(number) {
+            ask.answer = if fits {
+                answer
+            } else {
+                RecordedAnswer::LeftOut
+            };
         }
     }
 
@@ -86,25 +95,18 @@ impl Answers {
     }
 
     /// The recorded answer to the next ask, in a replay.
-    pub(crate) fn next(&self, to: &str, message: &str) -> Option<RecordedAnswer> {
+    pub(crate) fn next(&self, asked: RecordedAsk) -> Option<RecordedAnswer> {
         let Self::Replayed(replayed) = self else {
             return None;
         };
         let mut replayed = lock(replayed);
-        let (answer, recorded) = match replayed.left.pop_front() {
-            Some(ask) if ask.to == to && ask.message == message => return Some(ask.answer),
-            Some(ask) => (
-                ask.answer,
-                format!("in the recording it asks {} `{}`", ask.to, ask.message),
-            ),
-            None => (
-                RecordedAnswer::None,
-                "in the recording it asks nothing more".to_owned(),
-            ),
+        let recorded = match replayed.left.pop_front() {
+            Some(ask) if ask.asks_the_same(&asked) => return Some(ask.answer),
+            Some(ask) => format!("in the recording it asks {}", ask.shown()),
+            None => "in the recording it asks nothing more".to_owned(),
         };
-        let wrong = format!("it asks {to} `{message}`; {recorded}");
+        let wrong = format!("it asks {}; {recorded}", asked.shown());
         replayed.wrong.get_or_insert(wrong);
-        drop(answer);
         Some(RecordedAnswer::None)
     }
 
@@ -116,9 +118,9 @@ impl Answers {
         let replayed = lock(replayed);
         replayed.wrong.clone().or_else(|| {
             let ask = replayed.left.front()?;
+            let shown = ask.shown();
             Some(format!(
-                "it asks nothing more; in the recording it asks {} `{}`",
-                ask.to, ask.message
+                "it asks nothing more; in the recording it asks {shown}"
             ))
         })
     }
@@ -132,5 +134,10 @@ fn answer_bytes(answer: &RecordedAnswer) -> usize {
 }
 
 pub(super) fn ask_bytes(ask: &RecordedAsk) -> usize {
-    size_of::<RecordedAsk>() + ask.to.len() + ask.message.len() + answer_bytes(&ask.answer)
+    let arguments = ask.arguments.as_ref().map_or(0, Noted::bytes);
+    size_of::<RecordedAsk>()
+        + ask.to.len()
+        + ask.message.len()
+        + arguments
+        + answer_bytes(&ask.answer)
 }

@@ -10,8 +10,10 @@ pub(crate) fn of_states(now: &Noted, recorded: &Noted) -> Vec<String> {
     let (Noted::Whole(now), Noted::Whole(recorded)) = (now, recorded) else {
         return Vec::new();
     };
-    let values = Value::of_state(now).zip(Value::of_state(recorded));
-    values.map_or_else(Vec::new, |(now, recorded)| of_values(&now, &recorded))
+    match (Value::of_state(now), Value::of_state(recorded)) {
+        (Some(now), Some(recorded)) => of_values(&now, &recorded),
+        _ => vec!["it cannot be shown".to_owned()],
+    }
 }
 
 fn of_values(now: &Value, recorded: &Value) -> Vec<String> {

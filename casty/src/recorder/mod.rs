@@ -10,7 +10,7 @@
 //! Nothing, unless it is asked for:
 //!
 //! - `#[entity(record = 256)]` records all entities of the type, at least the last 256 messages of
-//!   each. The state has to have a wire form, as for `migrate`;
+//!   each, as far as they fit. The state has to have a wire form, as for `migrate`;
 //! - `casty record Account/alice`, or `Admin::record`, records one entity from now on, on the node
 //!   where it lives. If its type says neither `record`, nor `migrate`, nor that it is stored, its
 //!   state is not known: such a recording can be read, and not be replayed.
@@ -23,13 +23,12 @@
 //!
 //! # What it costs
 //! A recorded entity encodes each message, each reply and its state after each message. One entity
-//! has about 2 MiB at most, and all of a node 64 MiB; beyond that, the entity whose last message is
-//! the oldest is forgotten. Replies to the asks of its handlers go through the codec, as they would
-//! between nodes. What is not recorded pays nothing.
+//! has about 2 MiB at most, all of a node 64 MiB, and a node has 1,024 entities; beyond that, the
+//! entity whose last message is the oldest is forgotten. Where nothing is recorded, nothing is paid.
 //!
 //! # What is in it
 //! The arguments of messages, replies and states. Files are readable by their owner alone, and only
-//! operators can ask a node for a recording.
+//! operators, and viewers of a dashboard, can ask a node for a recording.
 
 pub(crate) mod answers;
 #[cfg(feature = "testkit")]

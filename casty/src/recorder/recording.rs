@@ -12,7 +12,7 @@ use serde_bytes::ByteBuf;
 use super::value::Value;
 use crate::{
     error::Failure,
-    infra::wall_clock,
+    infra::{printable::Printable, wall_clock},
     message::{caller::Caller, codec},
 };
 
@@ -53,8 +53,11 @@ pub struct Recording {
 pub(crate) struct RecordedJournal {
     /// The number of the last record that the snapshot contains, and the snapshot.
     pub(crate) snapshot: Option<(u64, ByteBuf)>,
-    /// The records, each with its number. Empty: it is forgotten, or too large to be sent.
+    /// The records, each with its number. Empty: it is forgotten.
     pub(crate) records: Vec<(u64, ByteBuf)>,
+    /// The number of the first record that is too large to be sent: there are no later ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) too_large: Option<u64>,
 }
 
 /// Messages of an entity, in order, and the state before the first of them.
@@ -148,7 +151,41 @@ pub(crate) enum Noted {
 pub(crate) struct RecordedAsk {
     pub(crate) to: String,
     pub(crate) message: String,
+    /// The message with its arguments. `None`: it cannot be written.
+    pub(crate) arguments: Option<Noted>,
     pub(crate) answer: RecordedAnswer,
+}
+
+impl RecordedAsk {
+    #[cfg(feature = "testkit")]
+    pub(super) fn asks_the_same(&self, other: &Self) -> bool {
+        let same = match (&self.arguments, &other.arguments) {
+            (Some(one), Some(other)) => one == other,
+            (one, other) => one.is_none() && other.is_none(),
+        };
+        self.to == other.to && self.message == other.message && same
+    }
+
+    pub(super) fn shown(&self) -> String {
+        let arguments = self.arguments.as_ref().and_then(|noted| match noted {
+            Noted::Whole(bytes) => Some(said(&self.message, bytes)),
+            Noted::Digest { .. } => None,
+        });
+        let message = arguments.unwrap_or_else(|| self.message.clone());
+        format!("{} `{message}`", Printable(&self.to))
+    }
+}
+
+/// A message with its arguments, as text.
+fn said(name: &str, bytes: &[u8]) -> String {
+    match Value::of(bytes) {
+        Some(Value::Map(mut entries)) if entries.len() == 1 => match entries.pop() {
+            Some((_, Value::Map(arguments))) if arguments.is_empty() => name.to_owned(),
+            Some((_, arguments)) => format!("{name} {arguments}"),
+            None => name.to_owned(),
+        },
+        _ => name.to_owned(),
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -159,6 +196,8 @@ pub(crate) enum RecordedAnswer {
     Failed(Failure),
     /// Its time was up.
     Late,
+    /// It is too large, or cannot be written, or too much was asked.
+    LeftOut,
 }
 
 impl Noted {
@@ -208,15 +247,25 @@ fn sum(bytes: &[u8]) -> u64 {
     mixed.fold(0, u64::wrapping_add)
 }
 
-/// The same bytes in another order count as equal: a `HashMap` is written in another order in each
-/// process.
+/// The same entries of maps in another order are the same: a `HashMap` is written in another order
+/// in each process. Digests do not tell other orders apart either.
 impl PartialEq for Noted {
     fn eq(&self, other: &Self) -> bool {
-        let parts = |noted: &Self| match noted {
+        match (self, other) {
+            (Self::Whole(one), Self::Whole(other)) => {
+                one == other || one.len() == other.len() && Value::are_same(one, other)
+            }
+            (one, other) => one.digest() == other.digest(),
+        }
+    }
+}
+
+impl Noted {
+    fn digest(&self) -> (u64, u64) {
+        match self {
             Self::Whole(bytes) => (bytes.len() as u64, sum(bytes)),
-            Self::Digest { bytes, sum, .. } => (*bytes, *sum),
-        };
-        parts(self) == parts(other)
+            Self::Digest { bytes, sum } => (*bytes, *sum),
+        }
     }
 }
 
@@ -367,19 +416,29 @@ impl RecordedTurn {
         Duration::from_micros(self.took)
     }
 
+    /// Whether an answer to its handler is not recorded.
+    #[cfg(feature = "testkit")]
+    pub(crate) fn lacks_answers(&self) -> bool {
+        let mut asks = self.asks.iter();
+        asks.any(|ask| ask.answer == RecordedAnswer::LeftOut)
+    }
+
+    /// What became of it, as text.
+    pub fn outcome(&self) -> String {
+        self.outcome.to_string()
+    }
+
+    /// The state afterwards, as text. `None`: as before, or not known.
+    pub fn state(&self) -> Option<String> {
+        matches!(self.state, StateAfter::Changed { .. }).then(|| self.state.to_string())
+    }
+
     /// The message with its arguments, as text.
     pub fn shown(&self) -> String {
         let Some(bytes) = &self.bytes else {
             return format!("{} (with arguments that are not recorded)", self.message);
         };
-        match Value::of(bytes) {
-            Some(Value::Map(mut entries)) if entries.len() == 1 => match entries.pop() {
-                Some((_, Value::Map(arguments))) if arguments.is_empty() => self.message.clone(),
-                Some((_, arguments)) => format!("{} {arguments}", self.message),
-                None => self.message.clone(),
-            },
-            _ => self.message.clone(),
-        }
+        said(&self.message, bytes)
     }
 }
 
@@ -402,7 +461,7 @@ impl fmt::Display for TurnOutcome {
             Self::Deferred => f.write_str("replies later"),
             Self::Unhandled { state } => write!(f, "is not handled in state `{state}`"),
             Self::Stashed => f.write_str("is kept for a later state"),
-            Self::Panicked(reason) => write!(f, "panics: {reason}"),
+            Self::Panicked(reason) => write!(f, "panics: {}", Printable(reason)),
             Self::CutShort => f.write_str("is dropped where it awaits something"),
         }
     }
@@ -426,6 +485,7 @@ impl fmt::Display for RecordedAnswer {
             Self::Reply(bytes) => f.write_str(&Noted::of(bytes).shown_reply()),
             Self::Failed(failure) => write!(f, "{failure}"),
             Self::Late => f.write_str("no answer in time"),
+            Self::LeftOut => f.write_str("an answer that is not recorded"),
         }
     }
 }
@@ -441,7 +501,7 @@ impl fmt::Display for Recording {
             self.node,
             self.turns(),
             self.casty,
-            self.why
+            Printable(&self.why)
         )?;
         let first = self.sections.iter().find_map(|it| it.turns.first());
         let first = first.map_or(0, |turn| turn.at);
@@ -461,7 +521,7 @@ impl fmt::Display for Recording {
                 #[expect(clippy::cast_precision_loss, reason = "for people")]
                 let at = turn.at.saturating_sub(first) as f64 / 1e6;
                 let from = match &turn.sender {
-                    Some(sender) => format!(" from {sender}"),
+                    Some(sender) => format!(" from {}", Printable(sender)),
                     None if turn.caller == Caller::Local => String::new(),
                     None => format!(" from {}", turn.caller),
                 };
@@ -472,7 +532,7 @@ impl fmt::Display for Recording {
                 }
                 writeln!(f)?;
                 for ask in &turn.asks {
-                    writeln!(f, "      asks {} `{}`: {}", ask.to, ask.message, ask.answer)?;
+                    writeln!(f, "      asks {}: {}", ask.shown(), ask.answer)?;
                 }
             }
         }
@@ -507,6 +567,7 @@ mod tests {
             asks: vec![RecordedAsk {
                 to: "Account/bob".to_owned(),
                 message: "credit".to_owned(),
+                arguments: None,
                 answer: RecordedAnswer::Failed(Failure::Stopped),
             }],
         };
@@ -533,6 +594,7 @@ mod tests {
             journal: Some(RecordedJournal {
                 snapshot: Some((1, ByteBuf::from([1, 2]))),
                 records: vec![(1, ByteBuf::new()), (2, ByteBuf::from([3]))],
+                too_large: None,
             }),
         }
     }
@@ -598,8 +660,8 @@ mod tests {
         }
 
         #[test]
-        fn the_same_bytes_in_another_order_are_the_same(
-            (bytes, shuffled) in prop::collection::vec(any::<u8>(), 1..6000)
+        fn a_digest_tells_bytes_apart_and_not_their_order(
+            (bytes, shuffled) in prop::collection::vec(any::<u8>(), WHOLE_MAX + 1..6000)
                 .prop_flat_map(|bytes| (Just(bytes.clone()), Just(bytes).prop_shuffle())),
             at: prop::sample::Index,
             byte: u8,
@@ -611,5 +673,25 @@ mod tests {
             other[at] = byte;
             prop_assert_ne!(Noted::of(&bytes), Noted::of(&other));
         }
+    }
+
+    #[test]
+    fn values_that_have_changed_places_are_not_the_same() {
+        let of = |value: &serde_json::Value| Noted::of(&codec::to_vec(value).unwrap());
+        let json = |text: &str| of(&serde_json::from_str(text).unwrap());
+        assert_ne!(
+            json(r#"{"from": 70, "to": 30}"#),
+            json(r#"{"from": 30, "to": 70}"#)
+        );
+        assert_ne!(json("258"), json("513"));
+        assert_ne!(json(r#""12""#), json(r#""21""#));
+        assert_ne!(json("[1, 2]"), json("[2, 1]"));
+        let map = |entries: [(u8, u8); 2]| {
+            let entries =
+                entries.map(|(k, v)| (Value::Natural(k.into()), Value::Natural(v.into())));
+            Value::Map(entries.into())
+        };
+        assert!(map([(1, 2), (3, 4)]).is_same(&map([(3, 4), (1, 2)])));
+        assert!(!map([(1, 2), (3, 4)]).is_same(&map([(1, 4), (3, 2)])));
     }
 }

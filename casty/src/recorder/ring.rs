@@ -32,9 +32,20 @@ pub(crate) struct Ring {
     breaks: bool,
     /// The handler that runs.
     begun: Option<(RecordedTurn, Arc<Answers>)>,
-    /// The last state.
-    last: Option<RecordedState>,
+    /// The last state, by what it is told apart.
+    last: Option<LastState>,
     bytes: usize,
+}
+
+/// The name of a state, how many bytes it has, and their checksum.
+type LastState = (String, usize, u32);
+
+fn last_state(state: &RecordedState) -> LastState {
+    (
+        state.name.clone(),
+        state.bytes.len(),
+        crc32c::crc32c(&state.bytes),
+    )
 }
 
 struct Kept {
@@ -77,6 +88,11 @@ impl Ring {
         turns.sum::<usize>() + usize::from(self.begun.is_some())
     }
 
+    /// Whether a handler runs.
+    pub(crate) fn is_at_work(&self) -> bool {
+        self.begun.is_some()
+    }
+
     /// The state has changed otherwise than by a message.
     pub(crate) fn breaks(&mut self) {
         self.breaks = true;
@@ -114,13 +130,13 @@ impl Ring {
     }
 
     fn begin_section(&mut self, state: Frozen) {
+        self.last = state.as_ref().ok().map(last_state);
         let state = state.and_then(|state| match state.bytes.len() {
             bytes if bytes > PART_BYTES_MAX => Err(format!(
                 "its state has {bytes} bytes, and up to {PART_BYTES_MAX} are recorded"
             )),
             _ => Ok(state),
         });
-        self.last = state.as_ref().ok().cloned();
         let bytes = state.as_ref().map_or(0, |state| state.bytes.len());
         self.bytes += bytes;
         let turns = Vec::new();
@@ -152,14 +168,17 @@ impl Ring {
         };
         turn.took = took;
         turn.state = match after {
-            Some(Ok(state)) if self.last.as_ref() == Some(&state) => StateAfter::Same,
             Some(Ok(state)) => {
-                let changed = StateAfter::Changed {
-                    name: state.name.clone(),
-                    state: Noted::of(&state.bytes),
-                };
-                self.last = Some(state);
-                changed
+                let now = last_state(&state);
+                if self.last.as_ref() == Some(&now) {
+                    StateAfter::Same
+                } else {
+                    self.last = Some(now);
+                    StateAfter::Changed {
+                        name: state.name,
+                        state: Noted::of(&state.bytes),
+                    }
+                }
             }
             Some(Err(_)) | None => StateAfter::Unknown,
         };

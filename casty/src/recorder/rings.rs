@@ -3,11 +3,10 @@
 use std::{
     collections::{HashMap, VecDeque},
     path::{Path, PathBuf},
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex},
 };
+
+use arc_swap::ArcSwap;
 
 use super::{
     recording::{Recording, now},
@@ -38,11 +37,15 @@ const FAILED_MAX: usize = 16;
 /// How many files of recordings a node leaves in its folder. Older ones are removed.
 pub(crate) const FILES_MAX: usize = 64;
 
+/// How many of them may be of one entity.
+const FILES_EACH_MAX: usize = 8;
+
 /// The flight recorder of a node.
 #[derive(Default)]
 pub(crate) struct Recorder {
-    /// How many entities an operator has asked for.
-    asked: AtomicUsize,
+    /// The entities that an operator has asked for: read without a lock, for each batch of
+    /// messages of each entity, once there are any.
+    asked: ArcSwap<Vec<(String, EntityId)>>,
     rings: Mutex<Rings>,
     failed: Mutex<VecDeque<Arc<Recording>>>,
     /// Where the recordings of entities that fail are written.
@@ -60,6 +63,8 @@ struct Rings {
 struct Held {
     ring: SharedRing,
     looked: u64,
+    /// How many messages its type says. 0: its type does not say `record`, or that is not known.
+    declared: u32,
     /// An operator has asked for it.
     is_asked: bool,
 }
@@ -85,44 +90,64 @@ impl Recorder {
     /// The ring of an entity that handles messages now, if it is recorded. `declared`: how many
     /// messages its type says; 0: none.
     pub(crate) fn ring(&self, kind: &str, id: &EntityId, declared: u32) -> Option<SharedRing> {
-        if declared == 0 && self.asked.load(Ordering::Relaxed) == 0 {
-            return None;
+        if declared == 0 {
+            let asked = self.asked.load();
+            let mut asked = asked.iter();
+            if !asked.any(|(of, it)| of == kind && it == id) {
+                return None;
+            }
         }
         let mut rings = lock(&self.rings);
         rings.looks += 1;
         let now = rings.looks;
-        if let Some(kept) = rings.get(kind, id) {
-            kept.looked = now;
-            return Some(kept.ring.clone());
+        if let Some(held) = rings.get(kind, id) {
+            (held.looked, held.declared) = (now, declared);
+            return Some(held.ring.clone());
         }
-        (declared > 0).then(|| rings.add(kind, id, declared, false))
+        (declared > 0).then(|| rings.add(kind, id, declared, declared))
     }
 
-    /// Records an entity from now on. Returns whether it is the first that was asked for.
-    pub(crate) fn begin(&self, kind: &str, id: &EntityId, turns: u32) -> bool {
+    /// Records an entity from now on. `turns`: how many messages are kept; `None`: 256, or more
+    /// where more are kept already. Returns whether it is the first that was asked for.
+    pub(crate) fn begin(&self, kind: &str, id: &EntityId, turns: Option<u32>) -> bool {
+        let mut rings = lock(&self.rings);
+        if rings.get(kind, id).is_none() {
+            drop(rings.add(kind, id, TURNS_DEFAULT, 0));
+        }
+        if let Some(held) = rings.get(kind, id) {
+            held.is_asked = true;
+            let mut ring = lock(&held.ring);
+            let at_least = ring.turns_max().max(TURNS_DEFAULT as usize);
+            ring.set_turns_max(turns.map_or(at_least, |turns| turns as usize));
+        }
+        let mut asked = Vec::clone(&self.asked.load());
+        let name = (kind.to_owned(), id.clone());
+        let is_first = asked.is_empty();
+        if !asked.contains(&name) {
+            asked.push(name);
+        }
+        self.asked.store(Arc::new(asked));
+        is_first
+    }
+
+    /// Records an entity no more, unless its type wants it: then as many messages are kept as that
+    /// says. Returns whether it was the last one that was asked for.
+    pub(crate) fn end(&self, kind: &str, id: &EntityId) -> bool {
         let mut rings = lock(&self.rings);
         match rings.get(kind, id) {
-            Some(kept) => {
-                lock(&kept.ring).set_turns_max(turns as usize);
-                if std::mem::replace(&mut kept.is_asked, true) {
-                    return false;
-                }
+            Some(held) if held.declared > 0 => {
+                held.is_asked = false;
+                lock(&held.ring).set_turns_max(held.declared as usize);
             }
-            None => drop(rings.add(kind, id, turns, true)),
+            Some(_) => rings.remove(kind, id),
+            None => {}
         }
-        self.asked.fetch_add(1, Ordering::Relaxed) == 0
-    }
-
-    /// Records an entity no more, and forgets what is recorded, unless its type wants it. Returns
-    /// whether it was the last one that was asked for; `None`: it was not asked for.
-    pub(crate) fn end(&self, kind: &str, id: &EntityId) -> Option<bool> {
-        let mut rings = lock(&self.rings);
-        let kept = rings.get(kind, id)?;
-        if !kept.is_asked {
-            return None;
-        }
-        rings.remove(kind, id);
-        Some(self.asked.fetch_sub(1, Ordering::Relaxed) == 1)
+        let mut asked = Vec::clone(&self.asked.load());
+        let before = asked.len();
+        asked.retain(|(of, it)| of != kind || it != id);
+        let is_last = before > 0 && asked.is_empty();
+        self.asked.store(Arc::new(asked));
+        is_last
     }
 
     pub(crate) fn report(&self, kind: &str, id: &EntityId) -> Option<RingReport> {
@@ -175,6 +200,8 @@ impl Recorder {
         let recording = self.recording(node, &who.kind, &who.id, &why)?;
         let recording = Arc::new(recording);
         let mut failed = lock(&self.failed);
+        // One that fails again and again does not push out the others.
+        failed.retain(|it| it.kind != recording.kind || it.id != recording.id);
         if failed.len() == FAILED_MAX {
             failed.pop_front();
         }
@@ -200,7 +227,7 @@ impl Rings {
         self.by_kind.get_mut(kind)?.get_mut(id)
     }
 
-    fn add(&mut self, kind: &str, id: &EntityId, turns: u32, is_asked: bool) -> SharedRing {
+    fn add(&mut self, kind: &str, id: &EntityId, turns: u32, declared: u32) -> SharedRing {
         if self.count >= RINGS_MAX {
             self.forget_oldest();
         }
@@ -208,7 +235,8 @@ impl Rings {
         let kept = Held {
             ring: ring.clone(),
             looked: self.looks,
-            is_asked,
+            declared,
+            is_asked: false,
         };
         let of_kind = self.by_kind.entry(kind.to_owned()).or_default();
         if of_kind.insert(id.clone(), kept).is_none() {
@@ -234,7 +262,7 @@ impl Rings {
         let all = self.by_kind.iter();
         let all = all.flat_map(|(kind, of)| of.iter().map(move |(id, kept)| (kind, id, kept)));
         let oldest = all
-            .filter(|(.., kept)| !kept.is_asked)
+            .filter(|(.., held)| !held.is_asked && !lock(&held.ring).is_at_work())
             .min_by_key(|(.., kept)| kept.looked);
         if let Some((kind, id)) = oldest.map(|(kind, id, _)| (kind.clone(), id.clone())) {
             self.remove(&kind, &id);
@@ -276,7 +304,8 @@ pub(crate) fn write_failed(folder: &Path, recording: &Recording) -> Result<PathB
     };
     let (kind, id) = (plain(&recording.kind), plain(&recording.id));
     // Sorted by name they are sorted by time.
-    let file = folder.join(format!("{:020}-{kind}-{id}.casty", recording.written));
+    let ending = format!("-{kind}-{id}.casty");
+    let file = folder.join(format!("{:020}{ending}", recording.written));
     recording.write(&file).map_err(|error| error.to_string())?;
     let mut files: Vec<PathBuf> = std::fs::read_dir(folder)
         .map_err(named)?
@@ -284,9 +313,23 @@ pub(crate) fn write_failed(folder: &Path, recording: &Recording) -> Result<PathB
         .filter(|path| path.extension().is_some_and(|it| it == "casty"))
         .collect();
     files.sort_unstable();
+    let of_it: Vec<_> = files
+        .iter()
+        .filter(|it| it.to_string_lossy().ends_with(&ending))
+        .cloned()
+        .collect();
+    let too_many = of_it.len().saturating_sub(FILES_EACH_MAX);
     let surplus = files.len().saturating_sub(FILES_MAX);
-    for old in &files[..surplus] {
-        std::fs::remove_file(old).map_err(named)?;
+    for old in of_it
+        .iter()
+        .take(too_many)
+        .chain(files.iter().take(surplus))
+    {
+        match std::fs::remove_file(old) {
+            // Another node that writes here has removed it.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            done => done.map_err(named)?,
+        }
     }
     Ok(file)
 }
@@ -307,8 +350,11 @@ mod tests {
     fn the_entity_whose_last_message_is_the_oldest_is_forgotten_first() {
         let recorder = Recorder::default();
         assert!(recorder.ring("T", &id(0), 0).is_none());
-        assert!(recorder.begin("T", &id(0), 4));
-        assert!(!recorder.begin("T", &id(0), 5), "it was asked for before");
+        assert!(recorder.begin("T", &id(0), Some(4)));
+        assert!(
+            !recorder.begin("T", &id(0), Some(5)),
+            "it was asked for before"
+        );
         for number in 1..RINGS_MAX {
             assert!(recorder.ring("T", &id(number), 9).is_some());
         }
@@ -322,9 +368,23 @@ mod tests {
         );
         assert!(recorder.report("T", &id(1)).is_some());
         assert_eq!(recorder.report("T", &id(2)), None);
-        assert_eq!(recorder.end("T", &id(1)), None, "no operator asked for it");
-        assert_eq!(recorder.end("T", &id(0)), Some(true));
+        assert!(!recorder.end("T", &id(1)), "no operator asked for it");
+        assert!(recorder.report("T", &id(1)).is_some(), "its type says so");
+        assert!(recorder.end("T", &id(0)));
         assert!(recorder.ring("T", &id(0), 0).is_none());
+    }
+
+    #[test]
+    fn an_operator_takes_nothing_from_what_a_type_says() {
+        let recorder = Recorder::default();
+        let kept = |recorder: &Recorder| recorder.report("T", &id(0)).map(|it| it.turns_max);
+        assert!(recorder.ring("T", &id(0), 1000).is_some());
+        recorder.begin("T", &id(0), None);
+        assert_eq!(kept(&recorder), Some(1000));
+        recorder.begin("T", &id(0), Some(7));
+        assert_eq!(kept(&recorder), Some(7));
+        assert!(recorder.end("T", &id(0)));
+        assert_eq!(kept(&recorder), Some(1000));
     }
 
     #[test]
@@ -385,6 +445,7 @@ mod tests {
         };
         for written in 0..FILES_MAX as u64 + 3 {
             recording.written = written;
+            recording.id = format!("../../x\0y{}", written % 20);
             let file = write_failed(&folder, &recording).unwrap();
             assert_eq!(file.parent(), Some(folder.as_path()));
             assert_eq!(Recording::read(&file).unwrap(), recording);
@@ -397,7 +458,7 @@ mod tests {
         names.sort();
         assert_eq!(names.len(), FILES_MAX + 1);
         assert!(
-            names[0].starts_with("00000000000000000003-a_T-.._.._x_y"),
+            names[0].starts_with("00000000000000000003-a_T-.._.._x_y3"),
             "{names:?}"
         );
         let error = write_failed(&folder, &recording).unwrap_err();

@@ -27,6 +27,30 @@ pub(crate) enum Value {
 }
 
 impl Value {
+    /// Whether the bytes say the same, with the entries of maps in any order.
+    pub(super) fn are_same(one: &[u8], other: &[u8]) -> bool {
+        let values = Self::of_state(one).zip(Self::of_state(other));
+        values.is_some_and(|(one, other)| one.is_same(&other))
+    }
+
+    /// Whether it is the same, with the entries of maps in any order.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::List(one), Self::List(other)) => {
+                let pairs = one.iter().zip(other);
+                one.len() == other.len() && pairs.into_iter().all(|(a, b)| a.is_same(b))
+            }
+            (Self::Map(one), Self::Map(other)) => {
+                let has = |(name, value): &(Self, Self)| {
+                    let found = other.iter().find(|(it, _)| it == name);
+                    found.is_some_and(|(_, it)| value.is_same(it))
+                };
+                one.len() == other.len() && one.iter().all(has)
+            }
+            (one, other) => one == other,
+        }
+    }
+
     /// A message, or a reply.
     pub(crate) fn of(bytes: &[u8]) -> Option<Self> {
         codec::decode(bytes).ok()
@@ -87,7 +111,9 @@ fn show(value: &Value, out: &mut String) {
             for (at, (name, value)) in entries.iter().enumerate() {
                 out.push_str(if at == 0 { "" } else { ", " });
                 match name {
-                    Value::Text(name) => out.push_str(name),
+                    Value::Text(name) => {
+                        let _ = write!(out, "{}", name.escape_debug());
+                    }
                     other => show(other, out),
                 }
                 out.push_str(": ");

@@ -26,11 +26,16 @@ use crate::{
             terms::Terms,
         },
         hold,
+        message::stored_bytes,
         runtime::Runtime,
     },
     error::{AskError, Delay, Failure, TellError},
+    infra::panic,
     message::codec::DecodeError,
-    recorder::{answers::Answers, recording::RecordedAnswer},
+    recorder::{
+        answers::Answers,
+        recording::{Noted, RecordedAnswer, RecordedAsk},
+    },
     trace::{self, Asking},
 };
 
@@ -300,15 +305,21 @@ impl<A: Actor, T, E> Ask<A, T, E> {
     }
 }
 
-/// Records the answer to an ask of a handler. It is encoded: see [`UnderWay::record`].
+/// Records the answer to an ask of a handler.
 #[cold]
-fn record<R>(answers: &Answers, number: usize, answer: &Answer<R>) {
+fn record<R: Reply>(answers: &Answers, number: usize, answer: &Answer<R>) {
+    let encoded = |reply: &R| {
+        let mut bytes = Vec::new();
+        // A user's code, which may panic.
+        let written = panic::caught(|| reply.encode(&mut bytes));
+        matches!(written, Ok(Ok(()))).then(|| RecordedAnswer::Reply(bytes.into()))
+    };
     answers.answer(
         number,
         match answer {
             Answer::Encoded(bytes) => RecordedAnswer::Reply(bytes.to_vec().into()),
             Answer::Failed(failure) => RecordedAnswer::Failed(failure.clone()),
-            Answer::Reply(_) => RecordedAnswer::None,
+            Answer::Reply(reply) => encoded(reply).unwrap_or(RecordedAnswer::LeftOut),
         },
     );
 }
@@ -425,6 +436,7 @@ impl<A: Actor> UnderWay<A> {
                         continue;
                     };
                     if let Err(failure) = self.send(message, ReplyTo::Asker) {
+                        self.record_failure(&failure);
                         return Poll::Ready(Err(NoAnswer::Failed(failure)));
                     }
                 }
@@ -440,6 +452,7 @@ impl<A: Actor> UnderWay<A> {
                     Poll::Ready(Err(rejected)) => {
                         self.state = AskState::Done;
                         let why = hold::unsent(rejected.failure);
+                        self.record_failure(&why);
                         return Poll::Ready(Err(NoAnswer::Failed(why)));
                     }
                     Poll::Pending => {
@@ -449,6 +462,7 @@ impl<A: Actor> UnderWay<A> {
                         // Dropping `sending` withdraws the message.
                         self.state = AskState::Done;
                         let why = hold::not_confirmed().map_or(Failure::Full, hold::unsent);
+                        self.record_failure(&why);
                         return Poll::Ready(Err(NoAnswer::Failed(why)));
                     }
                 },
@@ -475,9 +489,7 @@ impl<A: Actor> UnderWay<A> {
                         }
                         // The envelope was dropped unhandled.
                         Arrival::Unanswered => {
-                            if let Some((answers, number)) = self.waits.recorded() {
-                                answers.answer(number, RecordedAnswer::Failed(Failure::Stopped));
-                            }
+                            self.record_failure(&Failure::Stopped);
                             Err(NoAnswer::Failed(Failure::Stopped))
                         }
                         Arrival::Late => match self.explain() {
@@ -538,8 +550,8 @@ impl<A: Actor> UnderWay<A> {
     /// is.
     #[cfg(feature = "testkit")]
     #[cold]
-    fn replay(&mut self, answers: &Answers, message: &str) -> bool {
-        let Some(answer) = answers.next(&self.to.path().to_string(), message) else {
+    fn replay(&mut self, answers: &Answers, message: &A::Message) -> bool {
+        let Some(answer) = answers.next(self.asked(message)) else {
             return false;
         };
         self.state = match answer {
@@ -547,20 +559,45 @@ impl<A: Actor> UnderWay<A> {
                 AskState::Replayed(Some(Answer::Encoded(bytes.into_vec().into())))
             }
             RecordedAnswer::Failed(failure) => AskState::Replayed(Some(Answer::Failed(failure))),
-            RecordedAnswer::None => AskState::Replayed(None),
+            RecordedAnswer::None | RecordedAnswer::LeftOut => AskState::Replayed(None),
             RecordedAnswer::Late => AskState::Late(Box::pin(std::future::ready(None))),
         };
         true
     }
 
-    /// Has the answer recorded, which is encoded also where it comes from an actor of this node.
+    /// Has the answer recorded.
     #[cold]
-    fn record(&mut self, answers: &Answers, envelope: &mut Envelope<A>) {
-        let message = envelope.message.name();
-        self.waits
-            .record(answers.ask(self.to.path().to_string(), message));
-        let reply = std::mem::replace(&mut envelope.reply, ReplyTo::Nobody);
-        envelope.reply = reply.strict(usize::MAX);
+    fn record(&mut self, answers: &Answers, message: &A::Message) {
+        let number = answers.ask(self.asked(message));
+        self.waits.record(number);
+    }
+
+    #[cold]
+    fn record_failure(&self, failure: &Failure) {
+        if let Some((answers, number)) = self.waits.recorded() {
+            answers.answer(number, RecordedAnswer::Failed(failure.clone()));
+        }
+    }
+
+    /// The ask, as a recording has it. Of an actor that is no entity, the type alone: its number is
+    /// another one in each process.
+    fn asked(&self, message: &A::Message) -> RecordedAsk {
+        let path = self.to.path();
+        let to = if A::Address::STARTS_AGAIN {
+            path.to_string()
+        } else {
+            path.kind
+        };
+        let bytes = panic::caught(|| stored_bytes(message));
+        RecordedAsk {
+            to,
+            message: message.name().to_owned(),
+            arguments: bytes
+                .ok()
+                .and_then(Result::ok)
+                .map(|bytes| Noted::of(&bytes)),
+            answer: RecordedAnswer::None,
+        }
     }
 
     #[inline]
@@ -591,10 +628,10 @@ impl<A: Actor> UnderWay<A> {
         };
         if let Some(answers) = answers {
             #[cfg(feature = "testkit")]
-            if self.replay(&answers, name) {
+            if self.replay(&answers, &envelope.message) {
                 return Ok(());
             }
-            self.record(&answers, &mut envelope);
+            self.record(&answers, &envelope.message);
         }
         if trace::is_on() {
             self.begin_span(name, &mut envelope.reply);

@@ -573,6 +573,9 @@ impl<A: Actor> Run<A> {
         if self.activation.life.due == Due::Nothing && self.starts_for_none() {
             return ControlFlow::Continue(());
         }
+        if let Some(observers) = &self.observers {
+            observers.state_changes();
+        }
         self.ctx.core().set_starting(true);
         let started = self.try_start().await;
         self.ctx.core().has_started();

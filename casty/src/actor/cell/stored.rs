@@ -357,13 +357,7 @@ impl<A: Actor> Run<A> {
     /// Does what was to be done once its record is durable. Without a state there is nothing to do
     /// it with.
     pub(super) fn run_due(&mut self) {
-        let due = self.ctx.take_due();
-        if !due.is_empty()
-            && let Some(observers) = &self.observers
-        {
-            observers.state_changes();
-        }
-        for then in due {
+        for then in self.ctx.take_due() {
             let Some(state) = self
                 .activation
                 .state

@@ -92,16 +92,16 @@ pub(crate) enum Read {
 /// An order to the flight recorder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum RecordOrder {
-    /// Record it from now on, and keep so many messages.
-    Begin { turns: u32 },
+    /// Record it from now on, and keep so many messages; `None`: at least 256.
+    Begin { turns: Option<u32> },
     /// Record it no more, unless its type says so.
     End,
     /// Tell what is recorded.
     Tell,
     /// Tell what was recorded when it failed last.
     TellFailed,
-    /// Tell what is recorded, and the snapshot of what is stored.
-    TellStored,
+    /// Tell the snapshot of what is stored.
+    TellSnapshot,
 }
 
 /// What the flight recorder has of an entity.

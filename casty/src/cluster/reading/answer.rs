@@ -138,16 +138,17 @@ impl Answerer<'_> {
         let (mut recording, mut snapshot) = (None, None);
         match order {
             RecordOrder::Begin { turns } => {
-                if recorder.begin(kind, id, turns.clamp(1, TURNS_MAX)) {
+                let turns = turns.map(|turns| turns.clamp(1, TURNS_MAX));
+                if recorder.begin(kind, id, turns) {
                     self.runtime.observers.observe_always();
                 }
             }
             RecordOrder::End => {
-                if recorder.end(kind, id) == Some(true) {
+                if recorder.end(kind, id) {
                     self.runtime.observers.observe_no_more();
                 }
             }
-            RecordOrder::Tell | RecordOrder::TellStored => {
+            RecordOrder::Tell => {
                 let why = "it was asked for";
                 let found = recorder.recording(node, kind, id.as_str(), why);
                 recording = found.map(|found| found.to_bytes());
@@ -156,13 +157,13 @@ impl Answerer<'_> {
                 let found = recorder.last_failed(kind, id.as_str());
                 recording = found.map(|found| found.to_bytes());
             }
-        }
-        if order == RecordOrder::TellStored {
-            let (region, store) = self.store_of(kind)?;
-            let log = log(kind, region.shard(id));
-            let loading = store.journal().load(&log, id);
-            let loaded = in_time(self.patience(), loading).await?;
-            snapshot = loaded.map(|it| (it.seq, ByteBuf::from(it.body.to_vec())));
+            RecordOrder::TellSnapshot => {
+                let (region, store) = self.store_of(kind)?;
+                let log = log(kind, region.shard(id));
+                let loading = store.journal().load(&log, id);
+                let loaded = in_time(self.patience(), loading).await?;
+                snapshot = loaded.map(|it| (it.seq, ByteBuf::from(it.body.to_vec())));
+            }
         }
         let ring = recorder.report(kind, id);
         Ok(ReadAnswer::Record(Box::new(RecorderLook {

@@ -1,7 +1,6 @@
 //! Orders to the flight recorder of the node where an entity lives.
 
 use serde::Serialize;
-use serde_bytes::ByteBuf;
 
 use super::{
     nodes::Nodes,
@@ -12,7 +11,7 @@ use crate::{
     cluster::peers::reads::{PastBody, Read, ReadAnswer, RecordOrder, RecorderLook},
     error::StoredError,
     id::{EntityId, ShardId},
-    recorder::{Recording, recording::RecordedJournal, rings::TURNS_DEFAULT},
+    recorder::{Recording, recording::RecordedJournal},
 };
 
 /// How many bytes of records a recording has at most.
@@ -37,8 +36,8 @@ pub(crate) async fn begin(
     id: &EntityId,
     messages: Option<u32>,
 ) -> Result<RecorderReport, StoredError> {
-    let turns = messages.unwrap_or(TURNS_DEFAULT);
-    let look = record(nodes, kind, id, RecordOrder::Begin { turns }).await?;
+    let order = RecordOrder::Begin { turns: messages };
+    let look = record(nodes, kind, id, order).await?;
     report(&look).ok_or_else(|| StoredError::Unreachable {
         reason: "an operator has switched it off again".to_owned(),
     })
@@ -76,16 +75,16 @@ pub(crate) async fn tell_stored(
     kind: &str,
     id: &EntityId,
 ) -> Result<Recording, StoredError> {
-    let look = record(nodes, kind, id, RecordOrder::TellStored).await?;
-    let snapshot = look.snapshot.clone();
-    let recorded = opened(look)?;
+    let recorded = tell(nodes, kind, id, false).await?;
     let mut reader = HistoryReader::new(kind.to_owned(), id.clone());
-    let (mut records, mut bytes) = (Vec::new(), 0);
-    while let Some(page) = reader.next_page(nodes).await? {
+    let (mut records, mut bytes, mut too_large) = (Vec::new(), 0, None);
+    while too_large.is_none()
+        && let Some(page) = reader.next_page(nodes).await?
+    {
         for record in page {
-            let body = match record.body {
-                PastBody::Whole(body) => body,
-                PastBody::TooLarge(_) => ByteBuf::new(),
+            let PastBody::Whole(body) = record.body else {
+                too_large = Some(record.seq);
+                break;
             };
             bytes += body.len();
             records.push((record.seq, body));
@@ -99,7 +98,13 @@ pub(crate) async fn tell_stored(
         }
     }
     let mut recording = recorded.unwrap_or_else(|| Recording::empty(kind, id.as_str()));
-    recording.journal = Some(RecordedJournal { snapshot, records });
+    // Read last: what was forgotten meanwhile is in it.
+    let look = record(nodes, kind, id, RecordOrder::TellSnapshot).await?;
+    recording.journal = Some(RecordedJournal {
+        snapshot: look.snapshot,
+        records,
+        too_large,
+    });
     Ok(recording)
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{
     replayed::{Difference, Replayed},
-    stage::{Stage, compare},
+    stage::Stage,
 };
 use crate::{
     Entity,
@@ -77,6 +77,20 @@ impl Stage {
                 return at(*seq, ", the snapshot as of it", error.0);
             }
             rebuilt.latest = Some(state.clone());
+        }
+        if let Some((seq, _)) = &snapshot
+            && *seq < begin
+        {
+            let skipped = format!(
+                "the journal: records up to {begin} are forgotten, and the snapshot is older"
+            );
+            replayed.skipped.push(skipped);
+            return None;
+        }
+        if let Some(seq) = journal.too_large {
+            replayed
+                .skipped
+                .push(format!("records from {seq} on: that one is too large"));
         }
         for (seq, body) in journal.records.iter().filter(|(seq, _)| *seq > begin) {
             if let Err(reason) = rebuilt.apply(body) {
@@ -194,6 +208,7 @@ impl<E: Entity> Rebuilt<'_, E> {
             Err(error) => return Some(format!("one that cannot be written: {}", error.0)),
         };
         let now = (name.to_owned(), Noted::of(&bytes));
-        compare(&now, &(snapshot.name.clone(), Noted::of(&snapshot.bytes)))
+        let recorded = (snapshot.name.clone(), Noted::of(&snapshot.bytes));
+        self.stage.compare::<E>(&now, &recorded)
     }
 }

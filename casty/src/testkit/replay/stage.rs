@@ -123,6 +123,7 @@ impl Stage {
             let over = match turn.outcome {
                 TurnOutcome::Running | TurnOutcome::CutShort => "did not end",
                 _ if turn.bytes.is_none() => "has no wire form, or is too large",
+                _ if turn.lacks_answers() => "has asked for more than is recorded",
                 _ => "",
             };
             if !over.is_empty() {
@@ -136,6 +137,11 @@ impl Stage {
                 Err(reason) => return difference(number, turn, reason),
             }
             if matches!(turn.outcome, TurnOutcome::Panicked(_)) {
+                let (from, to) = (number + 1, before + section.turns.len());
+                if from <= to {
+                    let skipped = format!("messages {from} to {to}, which follow a failure");
+                    replayed.skipped.push(skipped);
+                }
                 return None;
             }
         }
@@ -221,56 +227,78 @@ impl Stage {
         context.forget_written();
         context.core().forget_requests();
         drop(context.take_raised());
+        if let Some(wrong) = answers.wrong() {
+            return Err(wrong);
+        }
         let Some(handled) = handled else {
             return Err(format!(
                 "its handler awaits something that is not in the recording; there it {}",
                 turn.outcome
             ));
         };
-        if let Some(wrong) = answers.wrong() {
-            return Err(wrong);
-        }
         let now = outcome::<E>(&handled);
         if now != turn.outcome {
             return Err(format!("it {now}; in the recording it {}", turn.outcome));
         }
-        same_state(&handled, state, last, &turn.state)
+        self.same_state(&handled, state, last, &turn.state)
+    }
+
+    /// Compares the state after a message. `last`: the state that was recorded before it.
+    fn same_state<E: Entity>(
+        &self,
+        handled: &std::thread::Result<Handled<E>>,
+        state: &E,
+        last: &mut (String, Noted),
+        recorded: &StateAfter,
+    ) -> Result<(), String> {
+        if let StateAfter::Changed { name, state } = recorded {
+            *last = (name.clone(), state.clone());
+        }
+        if *recorded == StateAfter::Unknown || handled.is_err() || !state.is_whole() {
+            return Ok(());
+        }
+        let now = frozen(state);
+        let now = now.map_err(|why| format!("the state after it cannot be written: {why}"))?;
+        let what = self.compare::<E>(&now, last);
+        what.map_or(Ok(()), |what| Err(format!("the state after it is {what}")))
+    }
+
+    /// Compares two states with their names. `None`: they are the same, also if only the code of
+    /// today writes the recorded one as it writes this one.
+    pub(super) fn compare<E: Entity>(
+        &self,
+        now: &(String, Noted),
+        recorded: &(String, Noted),
+    ) -> Option<String> {
+        let what = differ(now, recorded)?;
+        let Noted::Whole(bytes) = &recorded.1 else {
+            return Some(what);
+        };
+        let again = self.read(|| E::thaw(&recorded.0, bytes)).ok();
+        match again.and_then(|state| frozen(&state).ok()) {
+            Some(again) => differ(now, &again),
+            None => Some(what),
+        }
     }
 }
 
-/// Compares the state after a message. `last`: the state that was recorded before it.
-fn same_state<E: Entity>(
-    handled: &std::thread::Result<Handled<E>>,
-    state: &E,
-    last: &mut (String, Noted),
-    recorded: &StateAfter,
-) -> Result<(), String> {
-    if let StateAfter::Changed { name, state } = recorded {
-        *last = (name.clone(), state.clone());
-    }
-    if *recorded == StateAfter::Unknown || handled.is_err() || !state.is_whole() {
-        return Ok(());
-    }
+fn frozen<E: Entity>(state: &E) -> Result<(String, Noted), String> {
     let mut bytes = Vec::new();
-    let name = state
-        .freeze(&mut bytes)
-        .map_err(|error| format!("the state after it cannot be written: {}", error.0))?;
-    let now = (name.to_owned(), Noted::of(&bytes));
-    compare(&now, last).map_or(Ok(()), |what| Err(format!("the state after it is {what}")))
+    let name = state.freeze(&mut bytes).map_err(|error| error.0)?;
+    Ok((name.to_owned(), Noted::of(&bytes)))
 }
 
-/// Compares two states with their names. `None`: they are the same.
-pub(super) fn compare(now: &(String, Noted), last: &(String, Noted)) -> Option<String> {
-    if now == last {
+/// Where two states differ.
+fn differ(now: &(String, Noted), recorded: &(String, Noted)) -> Option<String> {
+    if now == recorded {
         return None;
     }
-    let differences = if now.0 == last.0 {
-        difference::of_states(&now.1, &last.1)
-    } else {
-        Vec::new()
-    };
-    if !differences.is_empty() {
-        return Some(format!("another: {}", differences.join("; ")));
+    if now.0 == recorded.0
+        && let (Noted::Whole(_), Noted::Whole(_)) = (&now.1, &recorded.1)
+    {
+        // None, if only the order in a `HashSet` is another.
+        let differences = difference::of_states(&now.1, &recorded.1);
+        return (!differences.is_empty()).then(|| format!("another: {}", differences.join("; ")));
     }
     let shown = |(name, state): &(String, Noted)| {
         let gap = if name.is_empty() { "" } else { " " };
@@ -279,7 +307,7 @@ pub(super) fn compare(now: &(String, Noted), last: &(String, Noted)) -> Option<S
     Some(format!(
         "{}; in the recording it is {}",
         shown(now),
-        shown(last)
+        shown(recorded)
     ))
 }
 

@@ -128,7 +128,7 @@ pub struct Sim {
 }
 
 impl Sim {
-    /// The same as [`replay`](crate::testkit::replay), by the wall clock of the recording.
+    /// The same as [`testkit::replay`](crate::testkit::replay).
     ///
     /// # Errors
     /// The file cannot be read.
