@@ -261,9 +261,10 @@ impl Rings {
     fn forget_oldest(&mut self) {
         let all = self.by_kind.iter();
         let all = all.flat_map(|(kind, of)| of.iter().map(move |(id, kept)| (kind, id, kept)));
+        // What is at work may be stuck, and then it is what people ask for.
         let oldest = all
-            .filter(|(.., held)| !held.is_asked && !lock(&held.ring).is_at_work())
-            .min_by_key(|(.., kept)| kept.looked);
+            .filter(|(.., held)| !held.is_asked)
+            .min_by_key(|(.., held)| (lock(&held.ring).is_at_work(), held.looked));
         if let Some((kind, id)) = oldest.map(|(kind, id, _)| (kind.clone(), id.clone())) {
             self.remove(&kind, &id);
         }

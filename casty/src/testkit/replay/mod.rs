@@ -68,8 +68,8 @@ use crate::{
 /// that is replayed as well: each record is read, events are applied, and the state that they make
 /// is compared with the snapshot, which earlier code has written.
 ///
-/// The order of a `HashMap` or a `HashSet` in a state counts for nothing, since it is another one in
-/// each process. A recorded state is read by the code of today before it is compared, so that a
+/// The order of a `HashMap` or a `HashSet` in a state counts for nothing, since it is another one
+/// in each process. A recorded state is read by the code of today before it is compared, so that a
 /// field with a default that it lacks is no difference. Asks are compared with their arguments;
 /// tells, sends and spawned actors are not.
 ///
