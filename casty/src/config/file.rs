@@ -315,13 +315,19 @@ pub fn defaults() -> String {
 /// A file with these settings.
 #[cfg(feature = "fuzzing")]
 pub(crate) fn written(settings: &Settings) -> String {
-    let keys = KEYS.iter().filter(|key| key.section == "settings");
-    keys.fold("[settings]\n".to_owned(), |mut text, key| {
+    let (mut text, mut section) = (String::new(), "");
+    // Of the other keys the program has no settings.
+    let keys = KEYS.iter().filter(|key| !matches!(key.section, "" | "tls"));
+    for key in keys {
+        if key.section != section {
+            section = key.section;
+            let _ = writeln!(text, "[{section}]");
+        }
         if let Some(value) = (key.default)(settings) {
             let _ = writeln!(text, "{} = {value}", key.name);
         }
-        text
-    })
+    }
+    text
 }
 
 #[cfg(test)]
