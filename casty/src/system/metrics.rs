@@ -316,7 +316,7 @@ fn of_runtime(figures: &mut Figures, runtime: &Runtime) {
             "casty_ask_duration_seconds",
             "How long asks of this process waited for an answer, by the type of what was asked: one of 64 is measured.",
             Kind::Histogram,
-            vec![("entity", kind)],
+            vec![("entity", kind.to_owned())],
             Figure::Durations(durations),
         );
     }

@@ -473,8 +473,7 @@ impl<A: Actor> UnderWay<A> {
                     self.state = AskState::Done;
                     #[cfg(feature = "metrics")]
                     if let Some(since) = self.waits.timed {
-                        let (asks, kind) = (&self.to.runtime().asks, self.to.path().kind);
-                        asks.took(kind, since.elapsed());
+                        self.to.runtime().asks.took(A::NAME, since.elapsed());
                     }
                     return Poll::Ready(match outcome {
                         Arrival::Answer(answer) => {

@@ -29,22 +29,23 @@ pub(super) fn is_sampled() -> bool {
     asks.is_multiple_of(SAMPLED)
 }
 
-/// The durations of asks, by the wire name of the type that was asked.
+/// The durations of asks, by the wire name of the type that was asked: the one in its definition,
+/// which takes no memory of its own for each ask.
 #[derive(Debug, Default)]
-pub(crate) struct AskDurations(Mutex<BTreeMap<String, Arc<Histogram>>>);
+pub(crate) struct AskDurations(Mutex<BTreeMap<&'static str, Arc<Histogram>>>);
 
 impl AskDurations {
     /// An ask had its answer, or none in time, after so long.
     #[cold]
-    pub(super) fn took(&self, kind: String, time: Duration) {
+    pub(super) fn took(&self, kind: &'static str, time: Duration) {
         let durations = lock(&self.0).entry(kind).or_default().clone();
         durations.add(time);
     }
 
-    pub(crate) fn read(&self) -> Vec<(String, Durations)> {
+    pub(crate) fn read(&self) -> Vec<(&'static str, Durations)> {
         let all = lock(&self.0);
         let all = all.iter();
-        all.map(|(kind, durations)| (kind.clone(), durations.read()))
+        all.map(|(kind, durations)| (*kind, durations.read()))
             .collect()
     }
 }
@@ -63,14 +64,14 @@ mod tests {
     fn durations_are_kept_by_type() {
         let durations = AskDurations::default();
         for millis in [1, 2, 3] {
-            durations.took("A".to_owned(), Duration::from_millis(millis));
+            durations.took("A", Duration::from_millis(millis));
         }
-        durations.took("B".to_owned(), Duration::from_millis(4));
+        durations.took("B", Duration::from_millis(4));
         let counts: Vec<_> = durations
             .read()
             .into_iter()
             .map(|(kind, it)| (kind, it.count()))
             .collect();
-        assert_eq!(counts, [("A".to_owned(), 3), ("B".to_owned(), 1)]);
+        assert_eq!(counts, [("A", 3), ("B", 1)]);
     }
 }
