@@ -1,6 +1,9 @@
 //! What a node counts and measures.
 
-use casty::{prelude::*, testkit::soon};
+use casty::{
+    prelude::*,
+    testkit::{eventually, soon},
+};
 use casty_tests::{Counter, documented, figures};
 
 /// Has a message that its first state does not handle.
@@ -151,14 +154,13 @@ async fn moves_and_asks_are_timed() {
     assert!(of("casty_ask_duration_seconds_count") >= Some(1.0));
     assert_eq!(of("casty_shard_move_duration_seconds_count"), Some(0.0));
     let second = node("n2").seeds([first.address()]).start().await.unwrap();
-    let moved = async {
-        while of("casty_shard_move_duration_seconds_count") < Some(1.0)
-            || of("casty_shard_move_bytes_total") < Some(1.0)
-        {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+    let figures = async || {
+        let moves = of("casty_shard_move_duration_seconds_count");
+        (moves, of("casty_shard_move_bytes_total"))
     };
-    soon("shards move", moved).await;
+    let moved =
+        |(moves, bytes): &(Option<f64>, Option<f64>)| *moves >= Some(1.0) && *bytes >= Some(1.0);
+    eventually("shards move", figures, moved).await;
     second.shutdown().await.unwrap();
     first.shutdown().await.unwrap();
 }

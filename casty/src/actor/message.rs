@@ -75,6 +75,15 @@ pub(crate) fn stored_bytes<M: Message>(message: &M) -> Result<Vec<u8>, EncodeErr
     Ok(bytes)
 }
 
+/// The same where a panic of the user's code must not get further. `None`: it cannot be written.
+pub(crate) fn stored_by_user<M: Message>(message: &M) -> Option<Vec<u8>> {
+    let encoded = codec::by_user(&mut |out| {
+        *out = stored_bytes(message)?;
+        Ok("")
+    });
+    encoded.ok().map(|(_, bytes)| bytes)
+}
+
 /// The message that a record has.
 pub(crate) fn of_stored<M: Message>(name: &str, bytes: &[u8]) -> Result<M, DecodeError> {
     if !bytes.is_empty() {

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 pub use super::error::{DecodeError, EncodeError};
 use super::{decoder::Decoder, encoder::Encoder, packed};
+use crate::infra::panic;
 
 /// Appends `value` to `out`. After an error `out` is as long as before.
 pub(crate) fn encode<T: Serialize + ?Sized>(
@@ -28,6 +29,17 @@ pub(crate) fn to_vec<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, Encode
     let mut out = Vec::new();
     encode(value, &mut out)?;
     Ok(out)
+}
+
+/// Encodes by a user's code, and returns what that returns, with the bytes. A panic of it is an
+/// error.
+pub(crate) fn by_user(
+    encode: &mut dyn FnMut(&mut Vec<u8>) -> Result<&'static str, EncodeError>,
+) -> Result<(&'static str, Vec<u8>), EncodeError> {
+    let mut bytes = Vec::new();
+    let encoded = panic::caught(|| encode(&mut bytes));
+    let panicked = |text| Err(EncodeError(format!("encoding it panicked: {text}")));
+    Ok((encoded.unwrap_or_else(panicked)?, bytes))
 }
 
 /// Reads exactly one value that takes up all of `bytes`.

@@ -24,8 +24,8 @@
 //! # What it costs
 //! A recorded entity encodes each message, each reply and its state after each message. One entity
 //! has about 2 MiB at most, all of a node 64 MiB, and a node has 1,024 entities; beyond that, the
-//! entity whose last message is the oldest is forgotten. Where nothing is recorded, nothing is
-//! paid.
+//! recorder forgets the entity with the oldest last message. A node that records no entity pays
+//! nothing.
 //!
 //! # What is in it
 //! The arguments of messages, replies and states. Files are readable by their owner alone, and only

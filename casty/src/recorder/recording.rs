@@ -171,20 +171,21 @@ impl RecordedAsk {
             Noted::Whole(bytes) => Some(said(&self.message, bytes)),
             Noted::Digest { .. } => None,
         });
-        let message = arguments.unwrap_or_else(|| self.message.clone());
+        let message = arguments.unwrap_or_else(|| Printable(&self.message).to_string());
         format!("{} `{message}`", Printable(&self.to))
     }
 }
 
 /// A message with its arguments, as text.
 fn said(name: &str, bytes: &[u8]) -> String {
+    let name = Printable(name);
     match Value::of(bytes) {
         Some(Value::Map(mut entries)) if entries.len() == 1 => match entries.pop() {
-            Some((_, Value::Map(arguments))) if arguments.is_empty() => name.to_owned(),
+            Some((_, Value::Map(arguments))) if arguments.is_empty() => name.to_string(),
             Some((_, arguments)) => format!("{name} {arguments}"),
-            None => name.to_owned(),
+            None => name.to_string(),
         },
-        _ => name.to_owned(),
+        _ => name.to_string(),
     }
 }
 
@@ -232,8 +233,10 @@ impl Noted {
         self.shown(Value::of)
     }
 
-    pub(crate) fn shown_state(&self) -> String {
-        self.shown(Value::of_state)
+    /// As a state, with the name of a machine's.
+    pub(crate) fn shown_state(&self, name: &str) -> String {
+        let gap = if name.is_empty() { "" } else { " " };
+        format!("{}{gap}{}", Printable(name), self.shown(Value::of_state))
     }
 }
 
@@ -297,12 +300,12 @@ pub enum RecordingError {
 
 impl Recording {
     /// One without messages.
-    pub(crate) fn empty(kind: &str, id: &str) -> Self {
+    pub(crate) fn empty(kind: &str, id: &str, node: String) -> Self {
         Self {
             casty: env!("CARGO_PKG_VERSION").to_owned(),
             kind: kind.to_owned(),
             id: id.to_owned(),
-            node: "no node".to_owned(),
+            node,
             why: "its journal was asked for".to_owned(),
             written: now(),
             sections: Vec::new(),
@@ -436,7 +439,8 @@ impl RecordedTurn {
     /// The message with its arguments, as text.
     pub fn shown(&self) -> String {
         let Some(bytes) = &self.bytes else {
-            return format!("{} (with arguments that are not recorded)", self.message);
+            let message = Printable(&self.message);
+            return format!("{message} (with arguments that are not recorded)");
         };
         said(&self.message, bytes)
     }
@@ -471,8 +475,7 @@ impl fmt::Display for StateAfter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Same => f.write_str("the state as before"),
-            Self::Changed { name, state } if name.is_empty() => f.write_str(&state.shown_state()),
-            Self::Changed { name, state } => write!(f, "{name} {}", state.shown_state()),
+            Self::Changed { name, state } => f.write_str(&state.shown_state(name)),
             Self::Unknown => f.write_str("a state that is not known"),
         }
     }
@@ -496,9 +499,9 @@ impl fmt::Display for Recording {
         writeln!(
             f,
             "{}/{} on {}, {} messages, by casty {}; written because {}",
-            self.kind,
-            self.id,
-            self.node,
+            Printable(&self.kind),
+            Printable(&self.id),
+            Printable(&self.node),
             self.turns(),
             self.casty,
             Printable(&self.why)
@@ -509,12 +512,13 @@ impl fmt::Display for Recording {
         for section in &self.sections {
             match &section.state {
                 Ok(state) => {
-                    let shown = Noted::of(&state.bytes).shown_state();
-                    let name = &state.name;
-                    let gap = if name.is_empty() { "" } else { " " };
-                    writeln!(f, "\n      begins with {name}{gap}{shown}")?;
+                    let shown = Noted::of(&state.bytes).shown_state(&state.name);
+                    writeln!(f, "\n      begins with {shown}")?;
                 }
-                Err(reason) => writeln!(f, "\n      begins with an unknown state: {reason}")?,
+                Err(reason) => {
+                    let reason = Printable(reason);
+                    writeln!(f, "\n      begins with an unknown state: {reason}")?;
+                }
             }
             for turn in &section.turns {
                 number += 1;

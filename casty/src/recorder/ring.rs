@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    answers::Answers,
+    answers::{Answers, ask_bytes},
     recording::{Noted, RecordedState, RecordedTurn, Section, StateAfter, TurnOutcome},
 };
 
@@ -26,8 +26,6 @@ pub(crate) type SharedRing = Arc<Mutex<Ring>>;
 pub(crate) struct Ring {
     turns_max: usize,
     sections: VecDeque<Kept>,
-    /// The activation of the last turn.
-    activation: Option<u32>,
     /// The next turn begins a section, since what came before does not lead to its state.
     breaks: bool,
     /// The handler that runs.
@@ -61,7 +59,6 @@ impl Ring {
         Self {
             turns_max,
             sections: VecDeque::new(),
-            activation: None,
             breaks: false,
             begun: None,
             last: None,
@@ -93,23 +90,22 @@ impl Ring {
         self.begun.is_some()
     }
 
-    /// The state has changed otherwise than by a message.
+    /// The state changes otherwise than by a message, or another one begins.
     pub(crate) fn breaks(&mut self) {
         self.breaks = true;
     }
 
-    /// Whether the next turn, of this activation, has to come with the state that it begins with.
-    pub(crate) fn wants_state(&self, activation: u32) -> bool {
+    /// Whether the next turn has to come with the state that it begins with.
+    pub(crate) fn wants_state(&self) -> bool {
         let full = |last: &Kept| {
             last.section.turns.len() >= self.turns_max || last.bytes >= RING_BYTES_MAX / 2
         };
-        self.breaks || self.activation != Some(activation) || self.sections.back().is_none_or(full)
+        self.breaks || self.sections.back().is_none_or(full)
     }
 
     /// A handler begins. `state`: the state, where it was [wanted](Self::wants_state).
     pub(crate) fn begin(
         &mut self,
-        activation: u32,
         state: Option<Frozen>,
         turn: RecordedTurn,
         answers: Arc<Answers>,
@@ -123,7 +119,6 @@ impl Ring {
             self.begin_section(state);
             self.breaks = false;
         }
-        self.activation = Some(activation);
         // What follows cannot be replayed from here.
         self.breaks |= turn.bytes.is_none();
         self.begun = Some((turn, answers));
@@ -220,11 +215,7 @@ fn turn_bytes(turn: &RecordedTurn) -> usize {
         StateAfter::Changed { state, .. } => state.bytes(),
         _ => 0,
     };
-    let asks = turn
-        .asks
-        .iter()
-        .map(super::answers::ask_bytes)
-        .sum::<usize>();
+    let asks: usize = turn.asks.iter().map(ask_bytes).sum();
     TURN_BYTES + turn.bytes.as_ref().map_or(0, |bytes| bytes.len()) + outcome + state + asks
 }
 
@@ -256,13 +247,13 @@ mod tests {
         }
     }
 
-    fn begin(ring: &mut Ring, activation: u32, before: usize, turn: RecordedTurn) {
-        let wanted = ring.wants_state(activation).then(|| Ok(state(before)));
-        ring.begin(activation, wanted, turn, Arc::new(Answers::recorded()));
+    fn begin(ring: &mut Ring, before: usize, turn: RecordedTurn) {
+        let wanted = ring.wants_state().then(|| Ok(state(before)));
+        ring.begin(wanted, turn, Arc::new(Answers::recorded()));
     }
 
-    fn play(ring: &mut Ring, activation: u32, message: usize) {
-        begin(ring, activation, message, turn(message));
+    fn play(ring: &mut Ring, message: usize) {
+        begin(ring, message, turn(message));
         ring.end(1, TurnOutcome::Deferred, Some(Ok(state(message + 1))));
     }
 
@@ -284,40 +275,41 @@ mod tests {
     fn at_least_the_last_messages_are_kept_and_each_section_begins_with_the_state_before_it() {
         let mut ring = Ring::new(4);
         for message in 0..4 {
-            play(&mut ring, 1, message);
+            play(&mut ring, message);
         }
         assert_eq!(shown(&ring), ["0: 0..=3"]);
         for message in 4..8 {
-            play(&mut ring, 1, message);
+            play(&mut ring, message);
             assert_eq!(
                 shown(&ring),
                 ["0: 0..=3".to_owned(), format!("4: 4..={message}")]
             );
         }
-        play(&mut ring, 1, 8);
+        play(&mut ring, 8);
         assert_eq!(shown(&ring), ["4: 4..=7", "8: 8..=8"]);
     }
 
     #[test]
     fn what_does_not_follow_from_the_message_before_begins_a_section() {
         let mut ring = Ring::new(100);
-        play(&mut ring, 1, 0);
+        play(&mut ring, 0);
         // Another activation, a state that a hook has changed, a message without a wire form, and a
         // handler that was dropped.
-        play(&mut ring, 2, 1);
         ring.breaks();
-        play(&mut ring, 2, 2);
+        play(&mut ring, 1);
+        ring.breaks();
+        play(&mut ring, 2);
         let bare = RecordedTurn {
             bytes: None,
             ..turn(3)
         };
-        begin(&mut ring, 2, 3, bare);
+        begin(&mut ring, 3, bare);
         ring.end(1, TurnOutcome::Deferred, Some(Ok(state(4))));
-        play(&mut ring, 2, 4);
-        begin(&mut ring, 2, 5, turn(5));
-        begin(&mut ring, 2, 6, turn(6));
+        play(&mut ring, 4);
+        begin(&mut ring, 5, turn(5));
+        begin(&mut ring, 6, turn(6));
         ring.end(1, TurnOutcome::Deferred, Some(Ok(state(7))));
-        play(&mut ring, 2, 7);
+        play(&mut ring, 7);
         let sections = ["0: 0..=0", "1: 1..=1", "2: 2..=3", "4: 4..=6", "7: 7..=7"];
         assert_eq!(shown(&ring), sections);
         let dropped = &ring.sections()[3].turns[1];
@@ -327,7 +319,7 @@ mod tests {
     #[test]
     fn the_handler_that_runs_is_shown() {
         let mut ring = Ring::new(4);
-        begin(&mut ring, 1, 0, turn(0));
+        begin(&mut ring, 0, turn(0));
         assert_eq!(ring.sections()[0].turns[0].outcome, TurnOutcome::Running);
         assert_eq!(ring.turns(), 1);
         ring.end(7, TurnOutcome::Stashed, Some(Ok(state(0))));
@@ -344,7 +336,7 @@ mod tests {
                 bytes: Some(ByteBuf::from(vec![0; PART_BYTES_MAX / 8])),
                 ..turn(message)
             };
-            begin(&mut ring, 1, message, large);
+            begin(&mut ring, message, large);
             ring.end(1, TurnOutcome::Deferred, Some(Ok(state(message + 1))));
             assert!(
                 ring.bytes() <= RING_BYTES_MAX + RING_BYTES_MAX / 2,
@@ -359,7 +351,7 @@ mod tests {
             bytes: ByteBuf::from(vec![0; PART_BYTES_MAX + 1]),
         };
         let mut ring = Ring::new(4);
-        ring.begin(1, Some(Ok(large)), turn(0), Arc::new(Answers::recorded()));
+        ring.begin(Some(Ok(large)), turn(0), Arc::new(Answers::recorded()));
         assert_eq!(shown(&ring), ["?: 0..=0"]);
     }
 }

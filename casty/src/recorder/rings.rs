@@ -3,7 +3,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, OnceLock},
 };
 
 use arc_swap::ArcSwap;
@@ -24,8 +24,8 @@ pub(crate) const TURNS_DEFAULT: u32 = 256;
 /// How many messages of an entity are kept at most.
 pub(crate) const TURNS_MAX: u32 = 65_536;
 
-/// How many entities of a node are recorded. Of one more, the one whose last message is the oldest
-/// is forgotten.
+/// How many entities of a node are recorded at most. A further one takes the place of the entity
+/// with the oldest last message.
 const RINGS_MAX: usize = 1024;
 
 /// How many bytes the rings of a node have, about.
@@ -49,7 +49,7 @@ pub(crate) struct Recorder {
     rings: Mutex<Rings>,
     failed: Mutex<VecDeque<Arc<Recording>>>,
     /// Where the recordings of entities that fail are written.
-    folder: Mutex<Option<PathBuf>>,
+    folder: OnceLock<PathBuf>,
 }
 
 #[derive(Default)]
@@ -78,13 +78,14 @@ pub(crate) struct RingReport {
 }
 
 impl Recorder {
-    /// Sets where the recordings of entities that fail are written.
+    /// Sets where the recordings of entities that fail are written, once, at the start.
     pub(crate) fn set_folder(&self, folder: PathBuf) {
-        *lock(&self.folder) = Some(folder);
+        let fresh = self.folder.set(folder).is_ok();
+        assert!(fresh, "the folder is set once, at start");
     }
 
-    pub(crate) fn folder(&self) -> Option<PathBuf> {
-        lock(&self.folder).clone()
+    pub(crate) fn folder(&self) -> Option<&PathBuf> {
+        self.folder.get()
     }
 
     /// The ring of an entity that handles messages now, if it is recorded. `declared`: how many
@@ -131,7 +132,8 @@ impl Recorder {
     }
 
     /// Records an entity no more, unless its type wants it: then as many messages are kept as that
-    /// says. Returns whether it was the last one that was asked for.
+    /// says. Returns whether no other entity is asked
+    /// for now.
     pub(crate) fn end(&self, kind: &str, id: &EntityId) -> bool {
         let mut rings = lock(&self.rings);
         match rings.get(kind, id) {
@@ -152,12 +154,12 @@ impl Recorder {
 
     pub(crate) fn report(&self, kind: &str, id: &EntityId) -> Option<RingReport> {
         let mut rings = lock(&self.rings);
-        let kept = rings.get(kind, id)?;
-        let ring = lock(&kept.ring);
+        let held = rings.get(kind, id)?;
+        let ring = lock(&held.ring);
         Some(RingReport {
             turns: ring.turns(),
             turns_max: ring.turns_max(),
-            is_asked: kept.is_asked,
+            is_asked: held.is_asked,
         })
     }
 
@@ -171,7 +173,7 @@ impl Recorder {
     ) -> Option<Recording> {
         let ring = lock(&self.rings)
             .get(kind, &EntityId::new(id))
-            .map(|kept| kept.ring.clone())?;
+            .map(|held| held.ring.clone())?;
         let sections = lock(&ring).sections();
         (!sections.is_empty()).then(|| Recording {
             casty: env!("CARGO_PKG_VERSION").to_owned(),
@@ -232,14 +234,14 @@ impl Rings {
             self.forget_oldest();
         }
         let ring = Arc::new(Mutex::new(Ring::new(turns as usize)));
-        let kept = Held {
+        let held = Held {
             ring: ring.clone(),
             looked: self.looks,
             declared,
             is_asked: false,
         };
         let of_kind = self.by_kind.entry(kind.to_owned()).or_default();
-        if of_kind.insert(id.clone(), kept).is_none() {
+        if of_kind.insert(id.clone(), held).is_none() {
             self.count += 1;
         }
         ring
@@ -257,30 +259,29 @@ impl Rings {
         }
     }
 
-    /// Forgets the ring whose last message is the oldest, of those that no operator asked for.
-    fn forget_oldest(&mut self) {
+    /// Forgets a ring that no operator asked for: the one with the oldest last message. Returns
+    /// about how many bytes it had.
+    fn forget_oldest(&mut self) -> Option<usize> {
         let all = self.by_kind.iter();
-        let all = all.flat_map(|(kind, of)| of.iter().map(move |(id, kept)| (kind, id, kept)));
+        let all = all.flat_map(|(kind, of)| of.iter().map(move |(id, held)| (kind, id, held)));
         // What is at work may be stuck, and then it is what people ask for.
         let oldest = all
             .filter(|(.., held)| !held.is_asked)
             .min_by_key(|(.., held)| (lock(&held.ring).is_at_work(), held.looked));
-        if let Some((kind, id)) = oldest.map(|(kind, id, _)| (kind.clone(), id.clone())) {
-            self.remove(&kind, &id);
-        }
+        let (kind, id, held) = oldest?;
+        let (kind, id, bytes) = (kind.clone(), id.clone(), lock(&held.ring).bytes());
+        self.remove(&kind, &id);
+        Some(bytes)
     }
 
     fn make_room(&mut self, bytes_max: usize) {
         let all = self.by_kind.values().flat_map(HashMap::values);
-        let mut bytes: usize = all.map(|kept| lock(&kept.ring).bytes()).sum();
-        while bytes > bytes_max && self.count > 1 {
-            let before = self.count;
-            self.forget_oldest();
-            if self.count == before {
-                return;
-            }
-            let all = self.by_kind.values().flat_map(HashMap::values);
-            bytes = all.map(|kept| lock(&kept.ring).bytes()).sum();
+        let mut bytes: usize = all.map(|held| lock(&held.ring).bytes()).sum();
+        while bytes > bytes_max
+            && self.count > 1
+            && let Some(forgotten) = self.forget_oldest()
+        {
+            bytes -= forgotten;
         }
     }
 }
@@ -314,18 +315,13 @@ pub(crate) fn write_failed(folder: &Path, recording: &Recording) -> Result<PathB
         .filter(|path| path.extension().is_some_and(|it| it == "casty"))
         .collect();
     files.sort_unstable();
-    let of_it: Vec<_> = files
-        .iter()
-        .filter(|it| it.to_string_lossy().ends_with(&ending))
-        .cloned()
-        .collect();
-    let too_many = of_it.len().saturating_sub(FILES_EACH_MAX);
+    let of_it = || {
+        let files = files.iter();
+        files.filter(|it| it.to_string_lossy().ends_with(&ending))
+    };
+    let too_many = of_it().count().saturating_sub(FILES_EACH_MAX);
     let surplus = files.len().saturating_sub(FILES_MAX);
-    for old in of_it
-        .iter()
-        .take(too_many)
-        .chain(files.iter().take(surplus))
-    {
+    for old in of_it().take(too_many).chain(files.iter().take(surplus)) {
         match std::fs::remove_file(old) {
             // Another node that writes here has removed it.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
@@ -398,7 +394,7 @@ mod tests {
                 bytes: vec![0; 1000].into(),
             };
             let turn = serde_turn();
-            lock(&ring).begin(1, Some(Ok(state)), turn, Arc::new(Answers::recorded()));
+            lock(&ring).begin(Some(Ok(state)), turn, Arc::new(Answers::recorded()));
         }
         lock(&recorder.rings).make_room(2500);
         let left: Vec<_> = (0..4)

@@ -31,10 +31,10 @@ use crate::{
     },
     message::caller::{Caller, CameFrom},
     persistence::{
-        Memory,
         reminders::{OwnReminders, ReminderChange, ReminderJudged, ReminderTerms, WrittenReminder},
         sends::{OnceTerms, WrittenSend},
     },
+    testkit::alone,
 };
 
 /// How often the thread is given to others before an actor counts as one that never rests.
@@ -217,16 +217,9 @@ impl<A: Actor> Machine<A> {
         make: Option<Make<A>>,
         configure: impl FnOnce(SystemBuilder) -> SystemBuilder,
     ) -> Self {
-        let runtime = runtime::Builder::new_current_thread()
-            .enable_all()
-            .start_paused(true)
-            .build()
-            .expect("a runtime of one thread needs nothing that could lack");
+        let runtime = alone::runtime();
         let entered = runtime.enter();
-        let system = configure(ActorSystem::builder("machine"))
-            .for_tests(Memory::new())
-            .start_local()
-            .unwrap_or_else(|error| panic!("{error}"));
+        let system = alone::system("machine", configure);
         let unstored = Arc::new(Unstored::default());
         let sender = Arc::default();
         let host = Arc::new(MachineHost {
@@ -540,7 +533,7 @@ pub(super) struct MachineHost<A: Actor> {
 }
 
 impl<A: Actor> MachineHost<A> {
-    /// That of an actor whose state others make.
+    /// The place of an actor that is given its state.
     pub(super) fn new(runtime: Arc<Runtime>) -> Self {
         Self {
             runtime,

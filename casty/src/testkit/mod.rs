@@ -11,7 +11,8 @@
 //! The systems of this module send every message and reply through the codec, also within a node:
 //! what could not travel between two nodes fails on one, as
 //! [`SystemBuilder::strict_wire`] says. Types that are stored are stored in memory, unless the
-//! builder says where: the nodes of a [`cluster`] share one [`Memory`], as do those of a `Sim`.
+//! builder says where: the nodes of a [`cluster`] share one
+//! [`Memory`](crate::persistence::Memory), as do those of a `Sim`.
 //!
 //! The feature `sim` adds `Sim`: a whole cluster in one process, simulated from one seed.
 //!
@@ -59,6 +60,7 @@
 //! });
 //! ```
 
+mod alone;
 mod arbiter;
 mod cluster;
 mod dead_letters;
@@ -86,7 +88,7 @@ pub use crate::testkit::{
     replay::{Difference, Replayed, replay, replay_with},
     wait::{STEP_LIMIT, eventually, soon},
 };
-use crate::{ActorSystem, SystemBuilder, persistence::Memory};
+use crate::{ActorSystem, SystemBuilder};
 #[cfg(feature = "sim")]
 #[doc(hidden)]
 pub use crate::{infra::observe::Sighting, system::View};
@@ -113,16 +115,8 @@ pub fn paused_with<F: Future>(
     configure: impl FnOnce(SystemBuilder) -> SystemBuilder,
     test: impl FnOnce(ActorSystem) -> F,
 ) -> F::Output {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .start_paused(true)
-        .build()
-        .expect("a runtime of one thread needs nothing that could lack");
-    runtime.block_on(async {
-        let system = configure(ActorSystem::builder("test"))
-            .for_tests(Memory::new())
-            .start_local()
-            .unwrap_or_else(|error| panic!("{error}"));
+    alone::runtime().block_on(async {
+        let system = alone::system("test", configure);
         let output = test(system.clone()).await;
         system
             .shutdown()

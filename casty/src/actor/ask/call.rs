@@ -26,12 +26,11 @@ use crate::{
             terms::Terms,
         },
         hold,
-        message::stored_bytes,
+        message::stored_by_user,
         runtime::Runtime,
     },
     error::{AskError, Delay, Failure, TellError},
-    infra::panic,
-    message::codec::DecodeError,
+    message::codec::{self, DecodeError},
     recorder::{
         answers::Answers,
         recording::{Noted, RecordedAnswer, RecordedAsk},
@@ -309,10 +308,8 @@ impl<A: Actor, T, E> Ask<A, T, E> {
 #[cold]
 fn record<R: Reply>(answers: &Answers, number: usize, answer: &Answer<R>) {
     let encoded = |reply: &R| {
-        let mut bytes = Vec::new();
-        // A user's code, which may panic.
-        let written = panic::caught(|| reply.encode(&mut bytes));
-        matches!(written, Ok(Ok(()))).then(|| RecordedAnswer::Reply(bytes.into()))
+        let encoded = codec::by_user(&mut |out| reply.encode(out).map(|()| ""));
+        encoded.map(|(_, bytes)| RecordedAnswer::Reply(bytes.into()))
     };
     answers.answer(
         number,
@@ -587,14 +584,10 @@ impl<A: Actor> UnderWay<A> {
         } else {
             path.kind
         };
-        let bytes = panic::caught(|| stored_bytes(message));
         RecordedAsk {
             to,
             message: message.name().to_owned(),
-            arguments: bytes
-                .ok()
-                .and_then(Result::ok)
-                .map(|bytes| Noted::of(&bytes)),
+            arguments: stored_by_user(message).map(|bytes| Noted::of(&bytes)),
             answer: RecordedAnswer::None,
         }
     }

@@ -11,8 +11,10 @@ use crate::{
         message::{Reply, discard},
     },
     error::{Failure, InvalidKey},
-    infra::panic,
-    message::{answer::RawAnswer, codec::EncodeError},
+    message::{
+        answer::RawAnswer,
+        codec::{self, EncodeError},
+    },
     persistence::{keys::KeyedReply, writer::Writer},
 };
 
@@ -49,17 +51,12 @@ pub(super) fn remembered(key: String, message: &str, answer: Option<&RawAnswer>)
     }
 }
 
-/// A user's code encodes, which may panic.
+/// An answer as it travels.
 pub(super) fn encoded<R: Reply>(answer: R) -> RawAnswer {
-    let mut bytes = Vec::new();
-    let encoded = panic::caught(|| {
-        let written = answer.encode(&mut bytes);
-        discard(answer);
-        written
-    })
-    .unwrap_or_else(|text| Err(EncodeError(format!("encoding it panicked: {text}"))));
+    let encoded = codec::by_user(&mut |out| answer.encode(out).map(|()| ""));
+    discard(answer);
     match encoded {
-        Ok(()) => RawAnswer::Encoded(bytes.into()),
+        Ok((_, bytes)) => RawAnswer::Encoded(bytes.into()),
         Err(EncodeError(reason)) => RawAnswer::Failed(Failure::Reply { reason }),
     }
 }

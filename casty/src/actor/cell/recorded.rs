@@ -12,13 +12,10 @@ use crate::{
         Actor, Handled, Reply as _,
         ask::{chain, reply::ReplyTo},
         cell::{leased::CutShort, run::Run},
-        message::{Message as _, stored_bytes},
+        message::{Message as _, stored_by_user},
     },
-    infra::{
-        panic::{self, panic_text},
-        sync::lock,
-    },
-    message::codec::EncodeError,
+    infra::{panic::panic_text, sync::lock},
+    message::codec,
     persistence::sends::OnceTerms,
     recorder::{
         answers::Answers,
@@ -27,30 +24,12 @@ use crate::{
     },
 };
 
-/// Encodes something of a user's, whose code may panic.
-fn encoded(
-    encode: &mut dyn FnMut(&mut Vec<u8>) -> Result<&'static str, EncodeError>,
-) -> Result<(&'static str, ByteBuf), String> {
-    let mut bytes = Vec::new();
-    let name = panic::caught(|| encode(&mut bytes))
-        .unwrap_or_else(|text| Err(EncodeError(format!("encoding it panicked: {text}"))));
-    match name {
-        Ok(name) => Ok((name, ByteBuf::from(bytes))),
-        Err(EncodeError(reason)) => Err(reason),
-    }
-}
-
-fn begins(
-    ring: &SharedRing,
-    activation: u32,
-    turn: RecordedTurn,
-    freeze: &mut dyn FnMut() -> Frozen,
-) -> bool {
-    let wants_state = lock(ring).wants_state(activation);
+fn begins(ring: &SharedRing, turn: RecordedTurn, freeze: &mut dyn FnMut() -> Frozen) -> bool {
+    let wants_state = lock(ring).wants_state();
     // A user's code, so without the lock.
     let state = wants_state.then(freeze);
     let answers = Arc::new(Answers::recorded());
-    lock(ring).begin(activation, state, turn, answers.clone());
+    lock(ring).begin(state, turn, answers.clone());
     chain::records(Some(answers));
     wants_state
 }
@@ -73,8 +52,8 @@ pub(crate) fn outcome<A: Actor>(handled: &std::thread::Result<Handled<A>>) -> Tu
     match handled {
         Ok(Handled::Reply(reply)) => {
             // An error is what its asker, if there is one, is told.
-            let bytes = encoded(&mut |out| reply.encode(out).map(|()| ""));
-            TurnOutcome::Replied(Noted::of(&bytes.map_or_else(|_| ByteBuf::new(), |it| it.1)))
+            let encoded = codec::by_user(&mut |out| reply.encode(out).map(|()| ""));
+            TurnOutcome::Replied(Noted::of(&encoded.map_or_else(|_| Vec::new(), |it| it.1)))
         }
         Ok(Handled::Later(_)) => TurnOutcome::Deferred,
         Ok(Handled::Unhandled { state, .. }) => TurnOutcome::Unhandled {
@@ -94,25 +73,22 @@ impl<A: Actor> Run<A> {
         message: &A::Message,
         reply: &ReplyTo<A::Reply>,
     ) {
-        let bytes = encoded(&mut |out| {
-            *out = stored_bytes(message)?;
-            Ok("")
-        });
-        let bytes = bytes.ok().map(|(_, bytes)| bytes);
+        let bytes = stored_by_user(message);
         let turn = RecordedTurn {
             at: now(),
             took: 0,
             caller: reply.came_from().caller().clone(),
             sender: sender(reply),
             message: message.name().to_owned(),
-            bytes: bytes.filter(|bytes| bytes.len() <= PART_BYTES_MAX),
+            bytes: bytes
+                .filter(|bytes| bytes.len() <= PART_BYTES_MAX)
+                .map(ByteBuf::from),
             due: self.ctx.reminded_millis(),
             outcome: TurnOutcome::Running,
             state: StateAfter::Unknown,
             asks: Vec::new(),
         };
-        let activation = self.activation.life.number;
-        if begins(ring, activation, turn, &mut || self.frozen_state()) {
+        if begins(ring, turn, &mut || self.frozen_state()) {
             self.cell.runtime().recorder.check_room();
         }
     }
@@ -121,10 +97,11 @@ impl<A: Actor> Run<A> {
         let Some(state) = self.activation.state.as_ref().filter(|it| it.is_whole()) else {
             return Err("a failure has left none".to_owned());
         };
-        let (name, bytes) = encoded(&mut |out| self.cell.host.freeze(state, out))?;
+        let frozen = codec::by_user(&mut |out| self.cell.host.freeze(state, out));
+        let (name, bytes) = frozen.map_err(|error| error.0)?;
         Ok(RecordedState {
             name: name.to_owned(),
-            bytes,
+            bytes: ByteBuf::from(bytes),
         })
     }
 

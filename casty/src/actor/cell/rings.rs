@@ -22,7 +22,7 @@ pub(super) fn failed(host: &dyn Host, who: &ActorPath, why: &str) {
     let Some(recording) = runtime.recorder.failed(&runtime.node, who, why) else {
         return;
     };
-    let Some(folder) = runtime.recorder.folder() else {
+    let Some(folder) = runtime.recorder.folder().cloned() else {
         return;
     };
     let who = who.clone();

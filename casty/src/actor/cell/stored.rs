@@ -41,7 +41,7 @@ use crate::{
     },
     error::Failure,
     infra::panic::{self, panic_text},
-    message::codec::EncodeError,
+    message::codec::{self, EncodeError},
     persistence::{
         keys::KeyedReply,
         record_body::{RecordBody, Unwritable, WrittenState},
@@ -113,14 +113,10 @@ fn lose(outputs: Outputs) {
 
 /// A state, and how it is encoded.
 fn frozen(
-    freeze: impl FnOnce(&mut Vec<u8>) -> Result<&'static str, EncodeError>,
+    freeze: &mut dyn FnMut(&mut Vec<u8>) -> Result<&'static str, EncodeError>,
 ) -> Result<WrittenState, String> {
-    let mut bytes = Vec::new();
-    // A user's code, which may panic.
-    let name = panic::caught(|| freeze(&mut bytes))
-        .unwrap_or_else(|text| Err(EncodeError(format!("encoding it panicked: {text}"))));
-    match name {
-        Ok(name) => Ok(written_state(name, bytes)),
+    match codec::by_user(freeze) {
+        Ok((name, bytes)) => Ok(written_state(name, bytes)),
         Err(EncodeError(reason)) => Err(format!("its state cannot be stored: {reason}")),
     }
 }
@@ -270,7 +266,7 @@ impl<A: Actor> Run<A> {
         else {
             return Ok(None);
         };
-        frozen(|out| self.cell.host.freeze(state, out)).map(Some)
+        frozen(&mut |out| self.cell.host.freeze(state, out)).map(Some)
     }
 
     /// The state, if it is stored as it is and has changed.

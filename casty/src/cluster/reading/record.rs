@@ -97,7 +97,10 @@ pub(crate) async fn tell_stored(
             return Err(StoredError::Unusable { reason });
         }
     }
-    let mut recording = recorded.unwrap_or_else(|| Recording::empty(kind, id.as_str()));
+    let mut recording = match recorded {
+        Some(recording) => recording,
+        None => Recording::empty(kind, id.as_str(), home_of(nodes, kind, id)?),
+    };
     // Read last: what was forgotten meanwhile is in it.
     let look = record(nodes, kind, id, RecordOrder::TellSnapshot).await?;
     recording.journal = Some(RecordedJournal {
@@ -106,6 +109,18 @@ pub(crate) async fn tell_stored(
         too_large,
     });
     Ok(recording)
+}
+
+/// The name of the node where an entity lives.
+fn home_of(nodes: &dyn Nodes, kind: &str, id: &EntityId) -> Result<String, StoredError> {
+    let owner = match nodes.map()?.as_deref() {
+        Some(map) => owner_of(map, kind, id)?.1,
+        None => None,
+    };
+    Ok(owner.map_or_else(
+        || "this node".to_owned(),
+        |(member, _)| member.node.to_string(),
+    ))
 }
 
 fn opened(look: RecorderLook) -> Result<Option<Recording>, StoredError> {
@@ -129,7 +144,7 @@ fn report(look: &RecorderLook) -> Option<RecorderReport> {
 /// Gives an order, and returns what the recorder has of the entity.
 ///
 /// # Errors
-/// No node owns the entity's shard, or the one that does gives no answer.
+/// No node owns the entity's shard, or its owner gives no answer.
 async fn record(
     nodes: &dyn Nodes,
     kind: &str,

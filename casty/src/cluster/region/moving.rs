@@ -14,7 +14,7 @@ use crate::{
     event::Event,
     id::{EntityId, Epoch, ShardId},
     infra::{panic, sync::lock},
-    message::codec::EncodeError,
+    message::codec::{self, EncodeError},
     protocol::map::{self, Slot},
 };
 
@@ -34,14 +34,12 @@ impl ShardRegion {
         if !self.entity_type.migrates || !self.local.is_handed_over(shard) {
             return Ok(());
         }
-        let mut out = Vec::new();
-        // The state is encoded without a lock, since this runs a user's code, which may panic.
-        let name = panic::caught(|| encode(&mut out))
-            .map_err(|text| format!("encoding it panicked: {text}"))?
-            .map_err(|EncodeError(reason)| reason)?;
+        // Without a lock, since this runs a user's code.
+        let (name, bytes) =
+            codec::by_user(&mut |out| encode(out)).map_err(|EncodeError(reason)| reason)?;
         let frozen = Frozen {
             name: name.to_owned(),
-            state: Bytes::from(out),
+            state: Bytes::from(bytes),
             luggage: luggage.clone(),
         };
         self.local.freeze(shard, id, frozen);

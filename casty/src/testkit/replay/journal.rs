@@ -205,7 +205,7 @@ impl<E: Entity> Rebuilt<'_, E> {
         let mut bytes = Vec::new();
         let name = match state.freeze(&mut bytes) {
             Ok(name) => name,
-            Err(error) => return Some(format!("one that cannot be written: {}", error.0)),
+            Err(error) => return Some(format!("a state that cannot be written: {}", error.0)),
         };
         let now = (name.to_owned(), Noted::of(&bytes));
         let recorded = (snapshot.name.clone(), Noted::of(&snapshot.bytes));

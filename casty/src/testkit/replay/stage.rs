@@ -22,14 +22,13 @@ use crate::{
     },
     id::EntityId,
     message::caller::{Caller, CameFrom},
-    persistence::Memory,
     recorder::{
         Recording, Section,
         answers::Answers,
         difference,
         recording::{Noted, RecordedTurn, StateAfter, TurnOutcome},
     },
-    testkit::machine::MachineHost,
+    testkit::{alone, machine::MachineHost},
 };
 
 /// How long a handler may await something, by the paused clock: then it awaits what the recording
@@ -59,17 +58,10 @@ impl Stage {
         recording: &Recording,
         configure: impl FnOnce(SystemBuilder) -> SystemBuilder,
     ) -> Self {
-        let runtime = runtime::Builder::new_current_thread()
-            .enable_all()
-            .start_paused(true)
-            .build()
-            .expect("a runtime of one thread needs nothing that could lack");
+        let runtime = alone::runtime();
         let system = {
             let _entered = runtime.enter();
-            configure(ActorSystem::builder("replay"))
-                .for_tests(Memory::new())
-                .start_local()
-                .unwrap_or_else(|error| panic!("{error}"))
+            alone::system("replay", configure)
         };
         let first = recording.sections.iter().find_map(|it| it.turns.first());
         let clock = first.map(|turn| (runtime.block_on(async { Instant::now() }), turn.at));
@@ -300,10 +292,7 @@ fn differ(now: &(String, Noted), recorded: &(String, Noted)) -> Option<String> {
         let differences = difference::of_states(&now.1, &recorded.1);
         return (!differences.is_empty()).then(|| format!("another: {}", differences.join("; ")));
     }
-    let shown = |(name, state): &(String, Noted)| {
-        let gap = if name.is_empty() { "" } else { " " };
-        format!("{name}{gap}{}", state.shown_state())
-    };
+    let shown = |(name, state): &(String, Noted)| state.shown_state(name);
     Some(format!(
         "{}; in the recording it is {}",
         shown(now),
